@@ -1,0 +1,97 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+/// Every target of ours: strict, and quiet or broken. Dependencies are not rebuilt when this changes.
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "DataSync",
+    products: [
+        .library(name: "DataSync", targets: ["DataSync"]),
+        .library(name: "DataSyncSQL", targets: ["DataSyncSQL"]),
+        .library(name: "DataSyncMySQL", targets: ["DataSyncMySQL"]),
+        .library(name: "DataSyncSQLite", targets: ["DataSyncSQLite"]),
+        .library(name: "DataSyncIdentity", targets: ["DataSyncIdentity"]),
+        .library(name: "DataSyncHTTP", targets: ["DataSyncHTTP"]),
+        .library(name: "DataSyncServer", targets: ["DataSyncServer"]),
+        .library(name: "DataSyncTesting", targets: ["DataSyncTesting"]),
+        .executable(name: "datasync-cloud", targets: ["datasync-cloud"]),
+        .executable(name: "datasync-local", targets: ["datasync-local"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-configuration.git", from: "1.4.0", traits: ["YAML"]),
+        .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras.git", from: "1.35.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.0"),
+        .package(url: "https://github.com/apple/swift-http-types.git", from: "1.8.0"),
+        .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird.git", from: "2.28.0"),
+        .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+        .package(url: "https://github.com/vapor/jwt-kit.git", from: "5.7.0"),
+    ],
+    targets: [
+        .target(
+            name: "DataSync",
+            dependencies: [
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings),
+        .target(name: "DataSyncSQL", dependencies: ["DataSync"], swiftSettings: settings),
+        .systemLibrary(
+            name: "CMariaDB", pkgConfig: "libmariadb", providers: [.apt(["libmariadb-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(name: "DataSyncMySQL", dependencies: ["DataSyncSQL", "CMariaDB"], swiftSettings: settings),
+        .target(
+            name: "DataSyncSQLite",
+            dependencies: ["DataSyncSQL", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: settings),
+        .target(
+            name: "DataSyncIdentity",
+            dependencies: [
+                "DataSync",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "JWTKit", package: "jwt-kit"),
+            ],
+            swiftSettings: settings),
+        .target(name: "DataSyncHTTP", dependencies: ["DataSync", "DataSyncIdentity", "CZlib"], swiftSettings: settings),
+        .target(
+            name: "DataSyncServer",
+            dependencies: [
+                "DataSync", "DataSyncIdentity", "CZlib",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdTLS", package: "hummingbird"),
+            ],
+            swiftSettings: settings),
+        .target(name: "DataSyncTesting", dependencies: ["DataSync"], swiftSettings: settings),
+        .target(
+            name: "DataSyncPrograms",
+            dependencies: [
+                "DataSync", "DataSyncSQL", "DataSyncMySQL", "DataSyncSQLite", "DataSyncIdentity",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Yams", package: "Yams"),
+            ],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "datasync-cloud", dependencies: ["DataSyncPrograms", "DataSyncServer"], swiftSettings: settings),
+        .executableTarget(
+            name: "datasync-local", dependencies: ["DataSyncPrograms", "DataSyncHTTP", "DataSyncServer"],
+            swiftSettings: settings),
+        .testTarget(name: "DataSyncTests", dependencies: ["DataSync"], swiftSettings: settings),
+    ]
+)

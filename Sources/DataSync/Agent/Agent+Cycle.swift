@@ -1,0 +1,63 @@
+import Logging
+import Synchronization
+
+extension Agent {
+    /// One cycle: opens a session if none is open, sends what waits, tries again what is due, and fetches what is new.
+    ///
+    /// - Throws: What stopped it. Nothing is lost by that, and the next cycle goes on where this one stopped.
+    public func cycle() async throws -> CycleReport {
+        let isFirst = self.state.withLock { state in
+            defer { state.isCycling = true }
+            return !state.isCycling
+        }
+        guard isFirst else {
+            throw DataSyncError(.invalidState, operation: "cycle", detail: "a cycle of this agent is under way")
+        }
+        defer { self.state.withLock { $0.isCycling = false } }
+        if self.state.withLock({ $0.term == nil }) { try await self.takeOver() }
+        do {
+            return try await self.runCycle()
+        } catch let error as DataSyncError where error.code == .fenced {
+            // A late copy of an old opening, or another agent with this identity: a new session tells which.
+            self.closeSession()
+            self.logger.notice("the session was fenced: opening a new one")
+            do { return try await self.runCycle() } catch let again as DataSyncError where again.code == .fenced {
+                self.closeSession()
+                throw again
+            }
+        }
+    }
+
+    private func runCycle() async throws -> CycleReport {
+        var report = CycleReport()
+        try await self.openSession()
+        let hasMoreToNumber = try await self.numberRows(unitsMax: 4)
+        do {
+            try await self.push(&report)
+            self.state.withLock { $0.window.grow() }
+        } catch {
+            self.state.withLock { $0.window.shrink() }
+            throw error
+        }
+        try await self.retryDue(&report)
+        // A gap closes the session; what is left waits for the next.
+        guard self.state.withLock({ $0.session != nil }) else { return report }
+        try await self.pull(&report)
+        if hasMoreToNumber { report.hasMore = true }
+        return report
+    }
+}
+
+extension CycleReport {
+    /// In one line.
+    public var summary: String {
+        func text(_ counts: [Disposition: Int]) -> String {
+            counts.isEmpty
+                ? "nothing"
+                : counts.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) \($0.key.name)" }.joined(separator: ", ")
+        }
+        var summary = "up: \(text(self.pushed)); down: \(text(self.pulled))"
+        for (type, reason) in self.stopped.sorted(by: { $0.key < $1.key }) { summary += "; type \(type) stopped: \(reason)" }
+        return summary
+    }
+}

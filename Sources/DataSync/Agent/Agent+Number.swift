@@ -1,0 +1,88 @@
+import Logging
+import Synchronization
+
+extension Agent {
+    /// Gives numbers to committed rows of the outbox that have none: up to `unitsMax` steps of what lies above the frontier,
+    /// and what committed late below it.
+    ///
+    /// Runs inside a session only: numbers that are given before both sides were compared could be used ones.
+    /// - Returns: Whether more may be waiting.
+    @discardableResult
+    func numberRows(unitsMax: Int) async throws -> Bool {
+        _ = try self.session()
+        for _ in 0..<unitsMax {
+            guard try await self.numberNewRows() else {
+                try await self.numberLateRows()
+                return false
+            }
+        }
+        return true
+    }
+
+    /// - Returns: Whether the step was full, so that more may be waiting.
+    private func numberNewRows() async throws -> Bool {
+        // Most of the time there is nothing: an idle cycle writes nothing.
+        let isIdle = try await self.storage.withTransaction(.snapshot) { transaction in
+            !(try await transaction.hasOutboxRows(after: try await transaction.outboxFrontier()))
+        }
+        if isIdle { return false }
+        // Several manifests' worth at once: a commit costs more than a row.
+        let limit = 4 * self.limits.manifestRowsMax
+        return try await self.unit { transaction in
+            let frontier = try await transaction.outboxFrontier()
+            let heads = try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: false, limit: limit)
+            guard let last = heads.last else { return false }
+            guard try await transaction.moveOutboxFrontier(from: frontier, to: last.id) else {
+                throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
+            }
+            try await self.writeManifests(over: heads.filter { $0.state == .new }, in: transaction)
+            return heads.count == limit
+        }
+    }
+
+    private func numberLateRows() async throws {
+        let frontier = try await self.storage.withTransaction(.snapshot) { try await $0.outboxFrontier() }
+        let now = self.environment.runningTime()
+        for range in self.state.withLock({ $0.sweep.nextRanges(frontier: frontier, at: now) }) {
+            let hasLate = try await self.storage.withTransaction(.snapshot) { try await !self.lateHeads(in: range, $0).isEmpty }
+            guard hasLate else { continue }
+            let count = try await self.unit { transaction in
+                let heads = try await self.lateHeads(in: range, transaction)
+                try await self.writeManifests(over: heads, in: transaction)
+                return heads.count
+            }
+            self.logger.debug("numbered rows that committed late", metadata: ["rows": "\(count)"])
+        }
+    }
+
+    private func lateHeads(in range: ClosedRange<Int64>, _ transaction: Storage.Transaction) async throws -> [OutboxHead] {
+        let new = try await transaction.outboxHeads(in: range, newOnly: true, limit: range.count)
+        guard !new.isEmpty else { return [] }
+        let manifested = try await transaction.manifestedIDs(in: range)
+        return new.filter { !manifested.contains($0.id) }
+    }
+
+    private func writeManifests(over heads: [OutboxHead], in transaction: Storage.Transaction) async throws {
+        guard !heads.isEmpty, let epoch = self.state.withLock({ $0.term })?.epoch else { return }
+        let run = self.environment.fingerprint()
+        var manifests: [Manifest] = []
+        for (type, heads) in Dictionary(grouping: heads, by: \.type).sorted(by: { $0.key < $1.key }) {
+            let stream = StreamID(origin: self.id, epoch: epoch, type: type)
+            var number = try await transaction.takeNumbers(stream, count: heads.count)
+            for start in stride(from: 0, to: heads.count, by: self.limits.manifestRowsMax) {
+                let entries = heads[start..<min(start + self.limits.manifestRowsMax, heads.count)].map {
+                    Manifest.Entry(id: $0.id, createTime: $0.createTime, bytes: $0.bytes, digest: $0.digest)
+                }
+                manifests.append(
+                    Manifest(key: ManifestKey(epoch: epoch, type: type, firstSynID: number), run: run, entries: entries))
+                number += Int64(entries.count)
+            }
+        }
+        try await transaction.insertManifests(manifests)
+        let firsts = manifests
+        self.updateSession { session in
+            // The first numbers of a stream that had nothing waiting; of the others the session knows better.
+            for manifest in firsts { session.follow(manifest.key.type, first: manifest.key.firstSynID) }
+        }
+    }
+}

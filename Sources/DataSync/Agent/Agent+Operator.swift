@@ -1,0 +1,57 @@
+extension Agent {
+    /// Tries a record that this branch refused at once.
+    /// - Returns: How it stands now.
+    public func retryMemo(_ id: Int64, actor: String) async throws -> Outcome {
+        let memo = try await self.heldMemo(id, operation: "retry")
+        guard memo.holdsPayload else {
+            throw DataSyncError(
+                .invalidState, operation: "retry", detail: "record \(id) was not sent as it is (\(memo.reason)): discard it")
+        }
+        var report = CycleReport()
+        let outcome = try await self.retry(id, byPerson: true, &report)
+        guard let outcome else {
+            throw DataSyncError(.invalidState, operation: "retry", detail: "record \(id) ended meanwhile, or its type is not configured")
+        }
+        try await self.unit { try await $0.appendAudit(self.audit(memo, action: "memo.retry", actor: actor)) }
+        return outcome
+    }
+
+    /// Decides that a record which this branch refused shall have no effect here.
+    public func discardMemo(_ id: Int64, actor: String) async throws {
+        _ = try await self.heldMemo(id, operation: "discard")
+        try await self.unit { transaction in
+            guard var memo = try await transaction.memo(id), memo.disposition.isOpen || memo.disposition == .dead,
+                try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
+            else { throw DataSyncError(.invalidState, operation: "discard", detail: "record \(id) ended meanwhile") }
+            memo.tries += 1
+            memo.note(Outcome(.discarded, reason: .discarded, attempts: memo.attempts))
+            memo.holdsPayload = false
+            memo.record.payload = ""
+            try await transaction.updateMemos([memo])
+            try await transaction.wakeMemos(
+                at: self.id, from: .cloud, of: memo.entity, time: self.environment.wallTime())
+            try await transaction.appendAudit(self.audit(memo, action: "memo.discard", actor: actor))
+        }
+    }
+
+    private func heldMemo(_ id: Int64, operation: StaticString) async throws -> Memo {
+        guard let memo = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id) }) else {
+            throw DataSyncError(.notFound, operation: operation, detail: "there is no record \(id)")
+        }
+        guard memo.line.receiver == self.id else {
+            throw DataSyncError(
+                .invalidState, operation: operation,
+                detail: "record \(id) is held by the cloud: decide there, with datasync-cloud dead, or send a corrected record")
+        }
+        guard memo.disposition.isOpen || memo.disposition == .dead else {
+            throw DataSyncError(.invalidState, operation: operation, detail: "record \(id) is \(memo.disposition.name): it has ended")
+        }
+        return memo
+    }
+
+    private func audit(_ memo: Memo, action: String, actor: String) -> AuditEntry {
+        AuditEntry(
+            time: self.environment.wallTime(), actor: actor, action: action,
+            subject: "record \(memo.record.origin)/\(memo.record.stream.epoch)/\(memo.line.type)/\(memo.record.synID)")
+    }
+}

@@ -1,0 +1,283 @@
+import Logging
+import ServiceLifecycle
+import Synchronization
+
+extension Agent {
+    /// Fetches what is new and takes it in, then tells the cloud what became of it.
+    func pull(_ report: inout CycleReport) async throws {
+        // As long as there is more, but a cycle ends: own records must not wait for a long load.
+        for _ in 0..<20 {
+            let hasMore = try await self.pullOnce(&report)
+            try await self.acknowledge()
+            guard hasMore, !Task.isShuttingDownGracefully else { return }
+        }
+        report.hasMore = true
+    }
+
+    /// - Returns: Whether the cloud has more at once.
+    private func pullOnce(_ report: inout CycleReport) async throws -> Bool {
+        let session = try self.session()
+        let received = try await self.storage.withTransaction(.snapshot) {
+            try await $0.positions(from: .cloud, epoch: session.logEpoch)
+        }
+        let cursors = self.pullable(session, &report).reduce(into: [:]) { $0[$1] = received[$1]?.position ?? .start }
+        let asked = try await self.numbersToAsk()
+        let answer = try await self.transport.pull(
+            PullRequest(
+                session: session.id, logEpoch: session.logEpoch, cursors: cursors, asked: asked,
+                recordsMax: self.limits.batchRecordsMax, bytesMax: self.limits.batchBytesMax,
+                recordBytesMax: self.limits.recordBytesMax))
+        self.state.withLock { $0.peerAsks = answer.asked }
+        var work = try PullWork(answer, cursors: cursors, branch: self.id, logEpoch: session.logEpoch)
+        try await self.takeIn(&work, outcomes: try await self.news(among: answer.outcomes), &report)
+        return answer.hasMore
+    }
+
+    /// The types that may be pulled now.
+    private func pullable(_ session: AgentSession, _ report: inout CycleReport) -> [BusinessTypeID] {
+        let now = self.environment.runningTime()
+        return self.types.definitions.map(\.id).filter { type in
+            if session.unsupported.contains(type) || session.isUnknown(type) { return false }
+            guard self.state.withLock({ $0.breaker.wait(for: type, at: now) }) == nil else {
+                report.stopped[type] = "a fault of this branch's system"
+                return false
+            }
+            return true
+        }
+    }
+
+    /// Takes in pulled records, chunk by chunk. The outcomes of own records go into the first transaction, before the
+    /// records: they were read from the same state of the cloud, and decide who prevails.
+    private func takeIn(
+        _ work: inout PullWork, outcomes: [NumberedOutcome], _ report: inout CycleReport
+    ) async throws {
+        var outcomes = outcomes
+        let ends = work.positionsWithoutRecords
+        if !outcomes.isEmpty || !ends.isEmpty {
+            let (logEpoch, own) = (work.logEpoch, outcomes)
+            if work.items.isEmpty || !ends.isEmpty {
+                try await self.unit { transaction in
+                    try await self.note(own, in: transaction)
+                    try await self.move(to: ends, logEpoch: logEpoch, in: transaction)
+                }
+                outcomes = []
+            }
+        }
+        var queue = ChunkQueue(work.chunks(self.limits))
+        var localChangeRuns = 0
+        while let chunk = queue.next() {
+            let indices = work.remaining(in: chunk)
+            if indices.isEmpty { continue }
+            do {
+                let (current, own) = (work, outcomes)
+                let dispositions = try await self.unit { transaction in
+                    try await self.note(own, in: transaction)
+                    return try await self.takeIn(indices, of: current, in: transaction)
+                }
+                outcomes = []
+                for (disposition, count) in dispositions { report.pulled[disposition, default: 0] += count }
+                self.passed(Set(indices.map { current.items[$0].record.type }))
+            } catch let setback as ChunkSetback {
+                switch setback {
+                case .stopped(let type, _): work.stop(type)
+                case .systemFault(let type, let error):
+                    work.stop(type)
+                    self.stop(type, because: error, &report)
+                case .blamed(let index, let fault): work.blame(index, fault)
+                case .someBlamed:
+                    queue.halve(chunk)
+                    continue
+                case .ownChanges(let names):
+                    localChangeRuns += 1
+                    guard localChangeRuns <= 10 * self.limits.unitAttemptsMax else {
+                        throw DataSyncError(.storageBusy, operation: "pull", detail: "applications keep changing the same entities")
+                    }
+                    work.noteChangedHere(names)
+                }
+                queue.again(chunk)
+            }
+        }
+    }
+
+    /// Takes in the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.
+    private func takeIn(
+        _ indices: [Int], of work: PullWork, in transaction: Storage.Transaction
+    ) async throws -> [Disposition: Int] {
+        // The position decides what is new: where a commit of unknown outcome had succeeded, all of it is there.
+        let received = try await transaction.positions(from: .cloud, epoch: work.logEpoch)
+        let indices = indices.filter { work.items[$0].logSeq > received[work.items[$0].record.type]?.position.number ?? 0 }
+        let entities = Set(indices.map { work.items[$0].entity })
+        let states = try await transaction.entities(entities.sorted())
+        let open = try await transaction.openEntities(at: self.id, from: .cloud, among: entities)
+        var judge = PullJudge(blocked: open, versions: states.mapValues(\.version))
+        var toApply: [(index: Int, prepared: PreparedRecord)] = []
+        var superseded = 0
+        for index in indices {
+            let item = work.items[index]
+            guard let handler = self.types[item.record.type] else { preconditionFailure("a type was pulled that is not known") }
+            var prepared: PreparedRecord?
+            var fault = work.blamed[index]
+            if fault == nil, item.omission == .none {
+                do throws(RecordFault) {
+                    prepared = try handler.prepare(item.record, scope: item.scope)
+                } catch { fault = error }
+            }
+            let name = EntityName(type: item.record.type, key: item.record.key)
+            let verdict = judge.verdict(
+                for: item, at: index, kind: handler.definition.kind, fault: fault, isChangedHere: work.changedHere.contains(name))
+            switch verdict {
+            case .superseded: superseded += 1
+            case .setAside: break
+            case .apply:
+                guard let prepared else { preconditionFailure("a record without a fault was not prepared") }
+                toApply.append((index, prepared))
+            }
+        }
+        try await self.apply(toApply, in: transaction)
+        try await self.checkQuota(judge.setAside, of: work, in: transaction)
+        let now = self.environment.wallTime()
+        let memos = judge.setAside.map { work.memo(for: $0.key, outcome: $0.value, now: now, limits: self.limits) }
+        if !memos.isEmpty { try await transaction.insertMemos(memos) }
+        try await self.raise(toApply.map { work.items[$0.index] }, in: transaction)
+        try await self.move(to: work.positions(after: indices), logEpoch: work.logEpoch, in: transaction)
+        var counts: [Disposition: Int] = [:]
+        if superseded > 0 { counts[.superseded] = superseded }
+        if !toApply.isEmpty { counts[.applied] = toApply.count }
+        for outcome in judge.setAside.values { counts[outcome.disposition, default: 0] += 1 }
+        return counts
+    }
+
+    /// Applies records, and only then looks for changes of this branch that they would overwrite (rule 2): looking first
+    /// misses an application's transaction that was about to commit, applying first waits for it.
+    private func apply(_ records: [(index: Int, prepared: PreparedRecord)], in transaction: Storage.Transaction) async throws {
+        let byType = Dictionary(grouping: records) { $0.prepared.record.type }
+        var names: Set<EntityName> = []
+        for definition in self.types.definitions {
+            guard let records = byType[definition.id], let handler = self.types[definition.id] else { continue }
+            for wave in waves(of: records, entity: { $0.prepared.entity }) {
+                do { try await handler.apply(wave.map(\.prepared), in: transaction) } catch {
+                    throw try ChunkSetback(error, type: definition.id, indices: wave.map(\.index))
+                }
+            }
+            guard definition.kind == .state else { continue }
+            for record in records { names.insert(EntityName(type: definition.id, key: record.prepared.record.key)) }
+        }
+        guard !names.isEmpty else { return }
+        let changed = try await transaction.unsettledNames(among: names)
+        guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
+    }
+
+    /// Stores the versions of applied states (rule 4).
+    private func raise(_ records: [LogRecord], in transaction: Storage.Transaction) async throws {
+        var states: [EntityID: EntityState] = [:]
+        for record in records where self.types.definition(of: record.record.type)?.kind == .state {
+            // In the order of the log: the last one of an entity stays.
+            states[record.entity] = EntityState(
+                id: record.entity, version: record.logSeq, origin: record.record.origin,
+                home: record.scope.isBranch ? record.scope : record.record.origin, audience: record.audience,
+                isDeleted: record.isDeletion)
+        }
+        if !states.isEmpty { try await transaction.raiseEntities(states.values.sorted { $0.id < $1.id }) }
+    }
+
+    private func move(
+        to positions: [BusinessTypeID: Position], logEpoch: Int32, in transaction: Storage.Transaction
+    ) async throws {
+        guard !positions.isEmpty else { return }
+        let received = try await transaction.positions(from: .cloud, epoch: logEpoch)
+        for (type, position) in positions {
+            let expected = received[type]?.position.number ?? 0
+            guard expected < position.number else { continue }
+            guard
+                try await transaction.movePosition(
+                    from: .cloud, epoch: logEpoch, type: type, expected: expected, to: position)
+            else { throw DataSyncError(.storageBusy, operation: "pull", detail: "the position moved") }
+        }
+    }
+
+    private func checkQuota(_ setAside: [Int: Outcome], of work: PullWork, in transaction: Storage.Transaction) async throws {
+        let open = setAside.filter { $0.value.disposition.isOpen }
+        for (type, indices) in Dictionary(grouping: open.keys, by: { work.items[$0].record.type }) {
+            let usage = try await transaction.openUsage(at: self.id, from: .cloud, type: type)
+            let bytes = indices.reduce(0) { $0 + work.items[$1].record.payload.utf8.count }
+            guard
+                usage.records + indices.count <= self.limits.openRecordsMax, usage.bytes + bytes <= self.limits.openBytesMax
+            else {
+                throw ChunkSetback.systemFault(
+                    type,
+                    DataSyncError(.storageFailed, operation: "pull", detail: "\(usage.records) records of the type wait for attention"))
+            }
+        }
+    }
+
+    // MARK: - Types that a fault of this branch's system has stopped
+
+    func stop(_ type: BusinessTypeID, because error: any Error, _ report: inout CycleReport) {
+        let (now, jitter) = (self.environment.runningTime(), self.environment.jitter())
+        let message = (error as? DataSyncError)?.description ?? "\(Swift.type(of: error))"
+        let delay = self.state.withLock { $0.breaker.stop(type, message: message, at: now, jitter: jitter) }
+        report.stopped[type] = message
+        self.logger.error(
+            "type stopped by a fault of this branch's system; nothing is counted or lost",
+            metadata: ["type": "\(type)", "error": "\(String(reflecting: error))", "retry_after": "\(delay)"])
+    }
+
+    func passed(_ types: Set<BusinessTypeID>) {
+        for type in types where self.state.withLock({ $0.breaker.passed(type) }) {
+            self.logger.notice("type flows again", metadata: ["type": "\(type)"])
+        }
+    }
+
+    // MARK: - Acknowledging
+
+    /// Tells the cloud what it has not been told yet. What it is told is read from the tables, so an acknowledgement that
+    /// was lost is made up for by the next.
+    private func acknowledge() async throws {
+        let session = try self.session()
+        let (asked, told) = self.state.withLock { ($0.peerAsks, $0.told) }
+        let request = try await self.storage.withTransaction(.snapshot) { transaction in
+            var request = AcknowledgeRequest(session: session.id, logEpoch: session.logEpoch, positions: [:], outcomes: [])
+            let received = try await transaction.positions(from: .cloud, epoch: session.logEpoch)
+            for (type, received) in received where received.reported < received.position.number {
+                let line = MemoLine(receiver: self.id, sender: .cloud, epoch: session.logEpoch, type: type)
+                let limit = self.limits.batchRecordsMax / 4
+                let memos = try await transaction.memos(
+                    in: line, numbers: received.reported + 1...received.position.number, limit: limit)
+                request.outcomes += memos.map { NumberedOutcome(record: self.number(of: $0), outcome: $0.outcome) }
+                // Where more were set aside than one request tells, only as far as it tells.
+                request.positions[type] =
+                    memos.count == limit
+                    ? Position(number: memos[limit - 1].number, fingerprint: .none) : received.position
+                if request.outcomes.count >= self.limits.batchRecordsMax / 2 { break }
+            }
+            let byLine = Dictionary(grouping: asked) {
+                MemoLine(receiver: self.id, sender: .cloud, epoch: $0.epoch, type: $0.type)
+            }
+            for (line, numbers) in byLine {
+                let memos = try await transaction.memos(in: line, numbers: numbers.map(\.number))
+                let outcomes = memos.map { NumberedOutcome(record: self.number(of: $0), outcome: $0.outcome) }
+                request.outcomes += outcomes.filter { told[$0.record] != $0.outcome }
+            }
+            return request
+        }
+        guard !request.positions.isEmpty || !request.outcomes.isEmpty else { return }
+        _ = try await self.transport.acknowledge(request)
+        let answered = request.outcomes
+        self.state.withLock { state in
+            // What the cloud was told and asks for again is told again only when it has changed.
+            state.told = state.told.filter { asked.contains($0.key) }
+            for outcome in answered { state.told[outcome.record] = outcome.outcome }
+        }
+        guard !request.positions.isEmpty else { return }
+        try await self.unit { transaction in
+            for (type, position) in request.positions {
+                try await transaction.reportPosition(
+                    from: .cloud, epoch: session.logEpoch, type: type, number: position.number)
+            }
+        }
+    }
+
+    private func number(of memo: Memo) -> RecordNumber {
+        RecordNumber(type: memo.line.type, epoch: memo.line.epoch, number: memo.number)
+    }
+}

@@ -1,0 +1,297 @@
+import Logging
+import ServiceLifecycle
+import Synchronization
+
+extension Agent {
+    /// Sends what is numbered until nothing is left or nothing can be sent, and settles it by the answers.
+    ///
+    /// While a batch is on its way the previous one is settled and the next one read, so that both databases work at once.
+    func push(_ report: inout CycleReport) async throws {
+        var next = try await self.nextBatch(asking: try await self.numbersToAsk(), &report)
+        var toSettle: (batch: PushBatch, answer: PushAnswer)?
+        while let batch = next, !Task.isShuttingDownGracefully {
+            self.updateSession { session in
+                for (type, number) in batch.lastNumbers { session.handOver(type, through: number) }
+            }
+            let answer: PushAnswer
+            do {
+                async let sent = self.transport.push(batch.request)
+                if let (previous, answer) = toSettle {
+                    toSettle = nil
+                    try await self.settle(previous, by: answer, &report)
+                }
+                next = try await self.nextBatch(asking: [], &report)
+                answer = try await sent
+            } catch {
+                self.updateSession { $0.loseAnswer(batch.types) }
+                throw error
+            }
+            try self.check(answer, of: batch)
+            toSettle = (batch, answer)
+            if answer.runs.contains(where: { $0.stop != nil }) {
+                // What was read ahead begins behind a gap.
+                try await self.settle(batch, by: answer, &report)
+                toSettle = nil
+                next = try await self.nextBatch(asking: [], &report)
+            }
+        }
+        if let (previous, answer) = toSettle { try await self.settle(previous, by: answer, &report) }
+    }
+
+    /// Own records that the cloud has and has not settled, as far as this branch knows.
+    func numbersToAsk() async throws -> [RecordNumber] {
+        try await self.storage.withTransaction(.snapshot) { transaction in
+            try await transaction.memosToAsk(at: .cloud, limit: self.limits.askedMax).map {
+                RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)
+            }
+        }
+    }
+
+    // MARK: - Reading a batch
+
+    /// Cuts the next batch from the manifests and reads its rows; nil if there is nothing to send.
+    private func nextBatch(asking: [RecordNumber], _ report: inout CycleReport) async throws -> PushBatch? {
+        let hasMoreToNumber = try await self.numberRows(unitsMax: 1)
+        let session = try self.session()
+        let now = self.environment.runningTime()
+        let window = self.state.withLock { $0.window }
+        let batch = try await self.storage.withTransaction(.snapshot) { transaction -> PushBatch? in
+            var queues: [(queue: BatchCutter.Queue, parts: [PushBatch.Part])] = []
+            for type in try await transaction.manifestSummary().keys where session.maySend(type, at: now) {
+                guard let stream = session.stream(type) else { continue }
+                let parts = try await self.waitingParts(of: type, from: stream.next, in: transaction)
+                let priority = self.types.definition(of: type)?.priority ?? .max
+                queues.append(
+                    (BatchCutter.Queue(type: type, priority: priority, entries: parts.flatMap(\.entries)), parts))
+            }
+            let cutter = BatchCutter(
+                recordsMax: window.share(of: self.limits.batchRecordsMax),
+                bytesMax: window.share(of: self.limits.batchBytesMax), ageingSlotEvery: self.limits.ageingSlotEvery)
+            let byType = Dictionary(queues.map { ($0.queue.type, $0.parts) }) { first, _ in first }
+            var parts: [PushBatch.Part] = []
+            for cut in cutter.cut(queues.map(\.queue)) { parts += (byType[cut.type] ?? []).first(entries: cut.count) }
+            guard !parts.isEmpty else { return nil }
+            return try await self.read(parts, session: session, asking: asking, in: transaction)
+        }
+        if batch == nil, hasMoreToNumber { report.hasMore = true }
+        return batch
+    }
+
+    /// As much of a stream as one batch could take, from number `first` on.
+    private func waitingParts(
+        of type: BusinessTypeID, from first: Int64, in transaction: Storage.Transaction
+    ) async throws -> [PushBatch.Part] {
+        var parts: [PushBatch.Part] = []
+        var count = 0
+        var last: ManifestKey?
+        while count < self.limits.batchRecordsMax {
+            let manifests = try await transaction.manifests(ofType: type, after: last, limit: 8)
+            guard !manifests.isEmpty else { break }
+            last = manifests.last?.key
+            for manifest in manifests where manifest.lastSynID >= first {
+                let offset = max(manifest.settled, Int(first - manifest.key.firstSynID), 0)
+                let entries = Array(manifest.entries[offset...])
+                parts.append(
+                    PushBatch.Part(manifest: manifest.key, run: manifest.run, offset: offset, entries: entries, rows: []))
+                count += entries.count
+            }
+        }
+        return parts
+    }
+
+    private func read(
+        _ parts: [PushBatch.Part], session: AgentSession, asking: [RecordNumber], in transaction: Storage.Transaction
+    ) async throws -> PushBatch {
+        let ids = parts.flatMap { $0.entries.map(\.id) }.sorted()
+        let rows = ids.isEmpty ? [] : try await transaction.outboxRows(ids)
+        let byID = Dictionary(rows.map { ($0.id, $0) }) { first, _ in first }
+        var batch = PushBatch(parts: [], request: PushRequest(session: session.id, runs: [], asked: asking))
+        for var part in parts {
+            part.rows = part.entries.map { byID[$0.id] }
+            let records = zip(part.entries, part.rows).enumerated().map { index, pair in
+                self.sent(pair.1, as: pair.0, synID: part.synID(at: index), of: part, session: session)
+            }
+            batch.request.runs.append(
+                PushRun(type: part.type, firstSynID: part.synID(at: 0), run: part.run, records: records))
+            // The payloads are in the request; what settles the rows needs their names only.
+            for index in part.rows.indices { part.rows[index]?.payload = "" }
+            batch.parts.append(part)
+        }
+        return batch
+    }
+
+    /// What is sent for a number: its row, or what to enter in its place so that the stream goes on.
+    private func sent(
+        _ row: OutboxRow?, as entry: Manifest.Entry, synID: Int64, of part: PushBatch.Part, session: AgentSession
+    ) -> SentRecord {
+        guard let row else {
+            self.logger.critical(
+                "a numbered row of sync_data is gone: somebody deleted it. Its number is sent as void",
+                metadata: ["type": "\(part.type)", "syn_id": "\(synID)", "id": "\(entry.id)"])
+            return .void
+        }
+        guard let key = row.key else { return .unsendable(uid: row.uid, key: row.substituteKey, reason: .unsendable) }
+        guard row.head.digest == entry.digest else {
+            self.logger.critical(
+                "a row of sync_data changed after it was numbered: it is not sent",
+                metadata: ["type": "\(part.type)", "syn_id": "\(synID)", "id": "\(entry.id)"])
+            return .unsendable(uid: row.uid, key: key, reason: .damaged)
+        }
+        guard row.head.bytes <= min(session.peerRecordBytesMax, self.limits.batchBytesMax) else {
+            return .unsendable(uid: row.uid, key: key, reason: .tooBig)
+        }
+        let stream = StreamID(origin: self.id, epoch: part.manifest.epoch, type: part.type)
+        return .record(
+            SyncRecord(
+                stream: stream, synID: synID, uid: row.uid, key: key, target: row.target, createTime: row.head.createTime,
+                client: row.client, payload: row.payload))
+    }
+
+    private func check(_ answer: PushAnswer, of batch: PushBatch) throws {
+        let fits = answer.runs.count == batch.parts.count
+            && zip(answer.runs, batch.parts).allSatisfy { run, part in
+                run.outcomes.count == part.entries.count || (run.stop != nil && run.outcomes.count < part.entries.count)
+            }
+        guard fits else {
+            self.updateSession { $0.loseAnswer(batch.types) }
+            throw DataSyncError(.peerInvalid, operation: "push", detail: "the answer does not fit the request")
+        }
+    }
+
+    // MARK: - Settling
+
+    /// Writes what the answer says into the rows, in one transaction.
+    private func settle(_ batch: PushBatch, by answer: PushAnswer, _ report: inout CycleReport) async throws {
+        let now = self.environment.wallTime()
+        if batch.count > 0 || !answer.outcomes.isEmpty {
+            try await self.unit { transaction in
+                var settling = Settling(branch: self.id, batch: batch, answer: answer, now: now)
+                settling.decide { self.types.definition(of: $0) }
+                try await self.write(settling, in: transaction)
+                try await self.note(answer.outcomes, in: transaction)
+            }
+        }
+        for (part, run) in zip(batch.parts, answer.runs) {
+            self.updateSession { session in
+                session.takeAnswer(
+                    part.type, through: part.synID(at: 0) + Int64(run.outcomes.count) - 1,
+                    ofThrough: part.synID(at: 0) + Int64(part.entries.count) - 1)
+            }
+            report.count(run.outcomes)
+            if let stop = run.stop { self.take(stop, of: part.type, &report) }
+        }
+    }
+
+    private func write(_ settling: Settling, in transaction: Storage.Transaction) async throws {
+        if !settling.settlements.isEmpty {
+            let changed = try await transaction.settleOutbox(settling.settlements)
+            // Fewer where this runs again after a commit that had succeeded, or where somebody changed rows by hand: the
+            // cloud has the records either way.
+            if changed != settling.settlements.count {
+                self.logger.debug("rows were settled before", metadata: ["rows": "\(settling.settlements.count - changed)"])
+            }
+        }
+        for (key, settled) in settling.manifests { try await transaction.settleManifest(key, settled: settled) }
+        if !settling.entities.isEmpty { try await transaction.raiseEntities(settling.entities) }
+        for confirmation in settling.confirmations { try await transaction.putConfirmation(confirmation) }
+        for (line, memos) in Dictionary(grouping: settling.memos, by: \.line) {
+            let known = Set(try await transaction.memos(in: line, numbers: memos.map(\.number)).map(\.number))
+            let new = memos.filter { !known.contains($0.number) }
+            if !new.isEmpty { try await transaction.insertMemos(new) }
+            let outcomes = memos.filter { known.contains($0.number) }.map {
+                NumberedOutcome(
+                    record: RecordNumber(type: line.type, epoch: line.epoch, number: $0.number), outcome: $0.outcome)
+            }
+            try await self.note(outcomes, in: transaction)
+        }
+    }
+
+    /// Of outcomes that were asked for, those that say something new. While all open records fit into one question, an
+    /// answer that changes nothing writes nothing.
+    func news(among outcomes: [NumberedOutcome]) async throws -> [NumberedOutcome] {
+        guard !outcomes.isEmpty, outcomes.count < self.limits.askedMax else { return outcomes }
+        return try await self.storage.withTransaction(.snapshot) { transaction in
+            var news: [NumberedOutcome] = []
+            for (line, outcomes) in Dictionary(grouping: outcomes, by: { self.pushLine($0.record) }) {
+                let memos = try await transaction.memos(in: line, numbers: outcomes.map(\.record.number))
+                let known = Dictionary(memos.map { ($0.number, $0.outcome) }) { first, _ in first }
+                news += outcomes.filter { known[$0.record.number] != nil && known[$0.record.number] != $0.outcome }
+            }
+            return news
+        }
+    }
+
+    private func pushLine(_ record: RecordNumber) -> MemoLine {
+        MemoLine(receiver: .cloud, sender: self.id, epoch: record.epoch, type: record.type)
+    }
+
+    /// Takes in how records stand that the cloud had not settled when it answered first.
+    func note(_ outcomes: [NumberedOutcome], in transaction: Storage.Transaction) async throws {
+        for (line, outcomes) in Dictionary(grouping: outcomes, by: { self.pushLine($0.record) }) {
+            let byNumber = Dictionary(outcomes.map { ($0.record.number, $0.outcome) }) { first, _ in first }
+            for var memo in try await transaction.memos(in: line, numbers: outcomes.map(\.record.number)) {
+                guard let outcome = byNumber[memo.number] else { continue }
+                memo.note(outcome)
+                // Asked again after the others.
+                memo.nextTry = self.environment.wallTime()
+                try await transaction.updateMemos([memo])
+                let name = EntityName(type: line.type, key: memo.record.key)
+                if let row = try await transaction.outboxRow(name, synID: memo.number) {
+                    try await transaction.updateOutbox([
+                        OutboxSettlement(
+                            id: row.id, type: line.type, synID: memo.number,
+                            state: outcome.disposition.isSettled ? .settled : .open, attempts: outcome.attempts,
+                            reason: outcome.reason, detail: outcome.detail)
+                    ])
+                }
+                if outcome.disposition == .applied, outcome.version > 0,
+                    let definition = self.types.definition(of: line.type), definition.kind == .state
+                {
+                    let entity = EntityID(type: line.type, scope: self.ownScope(definition), key: memo.record.key)
+                    try await transaction.raiseEntities([
+                        EntityState(
+                            id: entity, version: outcome.version, origin: self.id, home: self.id,
+                            audience: definition.route.isScopedByHome ? .server(self.id) : .all)
+                    ])
+                }
+            }
+        }
+    }
+
+    private func take(_ stop: PushStop, of type: BusinessTypeID, _ report: inout CycleReport) {
+        let now = self.environment.runningTime()
+        switch stop {
+        case .gap(let position):
+            self.logger.warning("the cloud misses numbers before those sent", metadata: ["type": "\(type)", "position": "\(position)"])
+            // Whatever the reason, a new session compares both sides.
+            self.closeSession()
+            report.hasMore = true
+        case .unsupported:
+            self.updateSession { $0.markUnsupported(type) }
+            self.reportOnce("type \(type) is not configured at the cloud")
+            report.stopped[type] = "unsupported by the cloud"
+        case .stopped(let retryAfter):
+            self.updateSession { $0.hold(type, until: now + retryAfter) }
+            report.stopped[type] = "a fault at the cloud"
+            self.logger.warning("the cloud has stopped a type", metadata: ["type": "\(type)", "retry_after": "\(retryAfter)"])
+        case .quota(let retryAfter):
+            self.updateSession { $0.hold(type, until: now + retryAfter) }
+            report.stopped[type] = "too many refused records wait at the cloud"
+            self.logger.error("too many records of a type wait for attention at the cloud", metadata: ["type": "\(type)"])
+        }
+    }
+}
+
+extension [PushBatch.Part] {
+    /// The parts that make up the first `count` entries.
+    fileprivate func first(entries count: Int) -> [PushBatch.Part] {
+        var left = count
+        var parts: [PushBatch.Part] = []
+        for var part in self where left > 0 {
+            part.entries = Array<Manifest.Entry>(part.entries.prefix(left))
+            left -= part.entries.count
+            parts.append(part)
+        }
+        return parts
+    }
+}

@@ -1,0 +1,146 @@
+import Logging
+public import ServiceLifecycle
+import Synchronization
+
+extension Agent: Service {
+    /// Works until the service group shuts down: cycles by interval, at once when an application puts something into the
+    /// outbox or somebody asks, and ever more rarely while the cloud cannot be reached.
+    ///
+    /// No state needs a clean end; a shutdown lets the batch that is under way finish.
+    /// - Throws: `leaseHeld` or `leaseLost` when another agent works on the database, and what no waiting will mend.
+    public func run() async throws {
+        let lease = try await (self.storage as? any LeasingStorage)?.takeLease()
+        do {
+            try await self.loop(lease)
+        } catch {
+            await lease?.release()
+            throw error
+        }
+        await lease?.release()
+    }
+
+    /// Makes the next cycle begin at once.
+    public func nudge() { self.state.withLock { $0.wasNudged = true } }
+
+    private func loop(_ lease: (any StorageLease)?) async throws {
+        var failures = 0
+        while !Task.isShuttingDownGracefully && !Task.isCancelled {
+            var hasMore = false
+            var retryAfter: Duration?
+            // Who asks for a cycle means one that begins after the question.
+            var requests: [(id: String, request: AgentRequest?)] = []
+            do {
+                requests = try await self.storage.withTransaction(.snapshot) { try await AgentRequest.pending(in: $0) }
+                if let lease, await !lease.isHeld() {
+                    throw DataSyncError(.leaseLost, operation: "agent", detail: "the lease on the database is gone")
+                }
+                let report = try await self.cycle()
+                if failures > 0 { self.logger.notice("the cloud is reached again", metadata: ["failures": "\(failures)"]) }
+                failures = 0
+                hasMore = report.hasMore
+                if !report.isIdle { self.logger.info("cycle", metadata: ["did": "\(report.summary)"]) }
+                self.note(report, error: nil)
+                try await self.answer(requests, with: AgentReply(report))
+            } catch is CancellationError {
+                return
+            } catch let error as DataSyncError where error.code == .leaseLost || error.code == .storageNotReady || error.code == .storageTooNew {
+                throw error
+            } catch {
+                failures += 1
+                retryAfter = (error as? DataSyncError)?.retryAfter
+                self.note(nil, error: error)
+                self.logger.warning(
+                    "cycle failed; nothing is lost or counted", metadata: ["error": "\(String(reflecting: error))", "failures": "\(failures)"])
+                let reply = AgentReply(succeeded: false, message: "the cycle failed: \(String(reflecting: error))")
+                try? await self.answer(requests, with: reply)
+            }
+            let delay = self.schedule.delay(
+                hasMore: hasMore, failures: failures, retryAfter: retryAfter, jitter: self.environment.jitter())
+            try await self.wait(delay, isBackingOff: failures > 0)
+        }
+    }
+
+    /// Sleeps for `delay`, or until there is something to do.
+    private func wait(_ delay: Duration, isBackingOff: Bool) async throws {
+        guard delay > .zero else { return await Task.yield() }
+        let end = self.environment.runningTime() + delay
+        while !Task.isShuttingDownGracefully {
+            let left = end - self.environment.runningTime()
+            guard left > .zero else { return }
+            do { try await self.environment.sleepUnlessShuttingDown(for: min(left, self.schedule.watch)) } catch is CancellationError { return }
+            if self.state.withLock({ $0.takeNudge() }) { return }
+            // While the cloud is away, what applications put in does not make it come back.
+            if (try? await self.isWanted(forRows: !isBackingOff)) ?? false { return }
+        }
+    }
+
+    private func isWanted(forRows: Bool) async throws -> Bool {
+        try await self.storage.withTransaction(.snapshot) { transaction in
+            if try await !AgentRequest.pending(in: transaction).isEmpty { return true }
+            guard forRows else { return false }
+            return try await transaction.hasOutboxRows(after: try await transaction.outboxFrontier())
+        }
+    }
+
+    private func answer(_ requests: [(id: String, request: AgentRequest?)], with cycleReply: AgentReply) async throws {
+        for (id, request) in requests {
+            let reply: AgentReply
+            switch request?.verb {
+            case .sync: reply = cycleReply
+            case .retry: reply = await self.perform(request) { "it is \(try await self.retryMemo($0, actor: $1).disposition.name) now" }
+            case .discard:
+                reply = await self.perform(request) {
+                    try await self.discardMemo($0, actor: $1)
+                    return "it is discarded now"
+                }
+            case nil: reply = AgentReply(succeeded: false, message: "the request is not one that this agent knows")
+            }
+            try await self.unit { try await AgentRequest.reply(reply, to: id, in: $0) }
+        }
+    }
+
+    private func perform(_ request: AgentRequest?, _ action: (Int64, String) async throws -> String) async -> AgentReply {
+        guard let request, let memo = request.memo else {
+            return AgentReply(succeeded: false, message: "the request names no record")
+        }
+        do {
+            return AgentReply(succeeded: true, message: "record \(memo): \(try await action(memo, request.actor))")
+        } catch { return AgentReply(succeeded: false, message: String(reflecting: error)) }
+    }
+
+    private func note(_ report: CycleReport?, error: (any Error)?) {
+        let now = self.environment.runningTime()
+        self.state.withLock { state in
+            state.health.lastCycle = now
+            if error == nil {
+                state.health.lastSuccess = now
+                state.health.failures = 0
+                state.health.lastError = nil
+            } else {
+                state.health.failures += 1
+                state.health.lastError = error.map { String(reflecting: $0) }
+            }
+            if let report { state.health.stopped = report.stopped }
+        }
+    }
+
+    /// How the loop is doing, for a health endpoint and a watchdog. Times are in running time of `environment`.
+    public var health: AgentHealth { self.state.withLock { $0.health } }
+}
+
+public struct AgentHealth: Hashable, Sendable {
+    /// When a cycle last ended, well or not; nil before the first.
+    public internal(set) var lastCycle: Duration?
+    public internal(set) var lastSuccess: Duration?
+    /// Cycles that failed in a row.
+    public internal(set) var failures = 0
+    public internal(set) var lastError: String?
+    public internal(set) var stopped: [BusinessTypeID: String] = [:]
+}
+
+extension AgentState {
+    mutating func takeNudge() -> Bool {
+        defer { self.wasNudged = false }
+        return self.wasNudged
+    }
+}

@@ -1,0 +1,47 @@
+/// What an agent knows, in this session, about its own stream of one type.
+///
+/// It decides from where to send, and whether the type may be pulled: not while a row was handed to the transport and
+/// has no answer (rule 3). A pulled record would be compared with a local change of which nobody knows whether the cloud
+/// has it.
+public struct OutboundStream: Hashable, Sendable {
+    /// Up to here every number was answered, and the answer is stored.
+    public private(set) var answered: Int64
+    /// Up to here rows may have reached the cloud.
+    public private(set) var handed: Int64
+
+    /// The next number to send.
+    public private(set) var next: Int64
+
+    /// - Parameters:
+    ///   - answered: The number before the first that is not settled here.
+    ///   - received: The cloud's position, told when the session was opened. It fences every older copy, so what is
+    ///     above it has not reached the cloud and cannot any more; what is below it is sent again to learn what became
+    ///     of it.
+    public init(answered: Int64, received: Int64) {
+        self.answered = answered
+        self.handed = max(answered, received)
+        self.next = answered + 1
+    }
+
+    /// Whether rows were handed over of which nobody knows what became.
+    public var isUnknown: Bool { self.handed > self.answered }
+
+    /// The numbers up to `number` are about to be given to the transport.
+    public mutating func handOver(through number: Int64) {
+        precondition(number >= self.next, "a number is handed over twice")
+        self.next = number + 1
+        self.handed = max(self.handed, number)
+    }
+
+    /// The peer answered a batch that ended with `last`: for everything up to `number`, and of the rest of it that it has
+    /// no effect.
+    public mutating func takeAnswer(through number: Int64, ofThrough last: Int64) {
+        self.answered = max(self.answered, number)
+        // What a later batch handed over meanwhile stays unknown.
+        if self.handed <= last { self.handed = self.answered }
+        if number < last { self.next = self.answered + 1 }
+    }
+
+    /// No answer came: what was handed over is sent again.
+    public mutating func loseAnswer() { self.next = self.answered + 1 }
+}

@@ -1,0 +1,129 @@
+/// Pulled records as a branch works on them: in the order in which they are applied, with what is decided of each.
+struct PullWork: Sendable {
+    let branch: ServerID
+    let logEpoch: Int32
+    /// In the order of the answer: types by priority, each in the order of its log.
+    private(set) var items: [LogRecord] = []
+    private(set) var blamed: [Int: RecordFault] = [:]
+    /// Entities of which this branch has a change that is not settled: the cloud will decide by that one (rule 2).
+    private(set) var changedHere: Set<EntityName> = []
+    private(set) var stopped: Set<BusinessTypeID> = []
+    /// The place up to which the log was read for each type.
+    private let ends: [BusinessTypeID: Position]
+    /// The last item of each type.
+    private var lastIndex: [BusinessTypeID: Int] = [:]
+
+    /// - Throws: `peerInvalid` for an answer that the cloud does not give.
+    init(_ answer: PullAnswer, cursors: [BusinessTypeID: Position], branch: ServerID, logEpoch: Int32) throws {
+        self.branch = branch
+        self.logEpoch = logEpoch
+        var ends: [BusinessTypeID: Position] = [:]
+        for run in answer.runs {
+            guard let cursor = cursors[run.type], ends[run.type] == nil else {
+                throw DataSyncError(.peerInvalid, operation: "pull", detail: "the answer has a type that was not asked for")
+            }
+            var last = cursor.number
+            for record in run.records {
+                guard record.record.type == run.type, record.logSeq > last, record.logSeq <= run.position.number else {
+                    throw DataSyncError(.peerInvalid, operation: "pull", detail: "the records of a type are not in order")
+                }
+                last = record.logSeq
+                self.lastIndex[run.type] = self.items.count
+                self.items.append(record)
+            }
+            ends[run.type] = run.position
+        }
+        self.ends = ends
+    }
+
+    func chunks(_ limits: SyncLimits) -> [Range<Int>] {
+        SyncLimits.chunks(
+            of: self.items.map { $0.record.payload.utf8.count }, recordsMax: limits.chunkRecordsMax,
+            bytesMax: limits.chunkBytesMax)
+    }
+
+    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { !self.stopped.contains(self.items[$0].record.type) } }
+
+    /// Where the types stand after the records at `indices`: for a type whose records end there, where the reading ended.
+    func positions(after indices: [Int]) -> [BusinessTypeID: Position] {
+        var positions: [BusinessTypeID: Position] = [:]
+        for index in indices {
+            let item = self.items[index]
+            let isLast = self.lastIndex[item.record.type] == index
+            positions[item.record.type] =
+                isLast ? self.ends[item.record.type] : Position(number: item.logSeq, fingerprint: item.mark)
+        }
+        return positions
+    }
+
+    /// Types of which the log was read over own records only.
+    var positionsWithoutRecords: [BusinessTypeID: Position] { self.ends.filter { self.lastIndex[$0.key] == nil } }
+
+    mutating func stop(_ type: BusinessTypeID) { self.stopped.insert(type) }
+
+    mutating func blame(_ index: Int, _ fault: RecordFault) {
+        precondition(self.blamed.updateValue(fault, forKey: index) == nil, "a record was applied after it was blamed")
+    }
+
+    mutating func noteChangedHere(_ names: Set<EntityName>) { self.changedHere.formUnion(names) }
+
+    func line(_ type: BusinessTypeID) -> MemoLine {
+        MemoLine(receiver: self.branch, sender: .cloud, epoch: self.logEpoch, type: type)
+    }
+
+    /// The memo row of a record that was taken in and not applied.
+    func memo(for index: Int, outcome: Outcome, now: Int64, limits: SyncLimits) -> Memo {
+        let item = self.items[index]
+        var memo = Memo(
+            line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
+            holdsPayload: outcome.disposition.isOpen, disposition: outcome.disposition, reason: outcome.reason,
+            detail: outcome.detail, attempts: outcome.attempts, tries: outcome.reason == .behind ? 0 : 1,
+            nextTry: now + limits.delay(after: outcome, tries: 1).milliseconds, created: now)
+        if !memo.holdsPayload { memo.record.payload = "" }
+        return memo
+    }
+}
+
+/// Decides about pulled records in the order of the log.
+struct PullJudge: Sendable {
+    enum Verdict {
+        case apply
+        /// A state that is older than what is here, or that a change of this branch will be decided against.
+        case superseded
+        case setAside(Outcome)
+    }
+
+    /// Entities of which an earlier record is open here.
+    private var blocked: Set<EntityID>
+    private let versions: [EntityID: Int64]
+    private(set) var setAside: [Int: Outcome] = [:]
+
+    init(blocked: Set<EntityID>, versions: [EntityID: Int64]) {
+        self.blocked = blocked
+        self.versions = versions
+    }
+
+    /// - Parameters:
+    ///   - fault: What is known against the record, from its payload or from an earlier run of this unit.
+    ///   - isChangedHere: Whether this branch has an unsettled change of the entity.
+    mutating func verdict(
+        for record: LogRecord, at index: Int, kind: RecordKind, fault: RecordFault?, isChangedHere: Bool
+    ) -> Verdict {
+        if kind == .state, isChangedHere { return .superseded }
+        // Rule 4: what this branch has accepted or had accepted since.
+        if kind == .state, let version = self.versions[record.entity], version > record.logSeq { return .superseded }
+        if record.omission != .none { return self.set(Outcome(.dead, reason: record.omission), record, index) }
+        // A newer state supersedes an older one that is parked; an action does not.
+        if kind == .action, self.blocked.contains(record.entity) {
+            return self.set(Outcome(.parked, reason: .behind), record, index)
+        }
+        guard let fault else { return .apply }
+        return self.set(Outcome(fault, attemptsBefore: 0), record, index)
+    }
+
+    private mutating func set(_ outcome: Outcome, _ record: LogRecord, _ index: Int) -> Verdict {
+        self.setAside[index] = outcome
+        if outcome.disposition.isOpen { self.blocked.insert(record.entity) }
+        return .setAside(outcome)
+    }
+}

@@ -1,0 +1,183 @@
+/// A push request as the cloud works on it: its records in one row, what is known of each, and what is decided.
+struct PushWork: Sendable {
+    struct Item: Sendable {
+        enum Content: Sendable {
+            case prepared(PreparedRecord)
+            /// The payload could not be read.
+            case refused(SyncRecord, RecordFault)
+            case void
+            case unsendable(SyncRecord, ReasonCode)
+        }
+
+        var run: Int
+        var type: BusinessTypeID
+        var synID: Int64
+        var fingerprint: Fingerprint
+        var content: Content
+        /// Nil for a number whose row is gone.
+        var entity: EntityID?
+        var bytes: Int
+
+        var prepared: PreparedRecord? {
+            if case .prepared(let prepared) = self.content { prepared } else { nil }
+        }
+    }
+
+    let branch: ServerID
+    let session: SessionID
+    private(set) var items: [Item] = []
+    /// What was found to be wrong with single records while they were applied.
+    private(set) var blamed: [Int: RecordFault] = [:]
+    private var outcomes: [Outcome?] = []
+    private var stops: [BusinessTypeID: PushStop] = [:]
+    private let runs: [Range<Int>]
+
+    /// Reads every payload, before any transaction is begun.
+    /// - Throws: `peerInvalid` or `tooLarge` for a request that no agent of ours sends.
+    init<Transaction>(
+        _ request: PushRequest, from branch: ServerID, types: TypeRegistry<Transaction>, limits: SyncLimits
+    ) throws {
+        self.branch = branch
+        self.session = request.session
+        var runs: [Range<Int>] = []
+        let count = request.runs.reduce(0) { $0 + $1.records.count }
+        guard count <= limits.batchRecordsMax else {
+            throw DataSyncError(.tooLarge, operation: "push", detail: "\(count) records, at most \(limits.batchRecordsMax) are taken")
+        }
+        self.items.reserveCapacity(count)
+        for (runIndex, run) in request.runs.enumerated() {
+            guard run.firstSynID > 0, !run.records.isEmpty, run.firstSynID <= Int64.max - Int64(run.records.count) else {
+                throw DataSyncError(.peerInvalid, operation: "push", detail: "a run is empty or numbered below 1")
+            }
+            let handler = types[run.type]
+            let isScoped = handler?.definition.route.isScopedByHome ?? false
+            let start = self.items.count
+            for (offset, sent) in run.records.enumerated() {
+                let synID = run.firstSynID + Int64(offset)
+                let stream = StreamID(origin: branch, epoch: request.session.epoch, type: run.type)
+                var entity: EntityID?
+                var bytes = 0
+                let content: Item.Content
+                switch sent {
+                case .void: content = .void
+                case .unsendable(let uid, let key, let reason):
+                    entity = EntityID(type: run.type, scope: isScoped ? branch : .cloud, key: key)
+                    content = .unsendable(
+                        SyncRecord(
+                            stream: stream, synID: synID, uid: uid, key: key, target: .cloud, createTime: 0, client: nil,
+                            payload: ""),
+                        reason)
+                case .record(var record):
+                    // Who sent it and under which number is not the record's to say.
+                    record.stream = stream
+                    record.synID = synID
+                    entity = EntityID(type: run.type, scope: isScoped ? branch : .cloud, key: record.key)
+                    bytes = record.payload.utf8.count
+                    content = Self.prepare(record, scope: isScoped ? branch : .cloud, handler: handler, limits: limits)
+                }
+                self.items.append(
+                    Item(
+                        run: runIndex, type: run.type, synID: synID, fingerprint: run.run, content: content, entity: entity,
+                        bytes: bytes))
+            }
+            runs.append(start..<self.items.count)
+        }
+        self.runs = runs
+        self.outcomes = Array(repeating: nil, count: self.items.count)
+    }
+
+    private static func prepare<Transaction>(
+        _ record: SyncRecord, scope: ServerID, handler: (any RecordHandler<Transaction>)?, limits: SyncLimits
+    ) -> Item.Content {
+        if record.payload.utf8.count > limits.recordBytesMax { return .unsendable(record, .tooBig) }
+        guard let handler else { return .refused(record, .refused(.unsupportedType, detail: nil)) }
+        do throws(RecordFault) {
+            return .prepared(try handler.prepare(record, scope: scope))
+        } catch { return .refused(record, error) }
+    }
+
+    // MARK: - Chunks
+
+    func chunks(_ limits: SyncLimits) -> [Range<Int>] {
+        SyncLimits.chunks(of: self.items.map(\.bytes), recordsMax: limits.chunkRecordsMax, bytesMax: limits.chunkBytesMax)
+    }
+
+    /// The records of a chunk whose type was not stopped.
+    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { self.stops[self.items[$0].type] == nil } }
+
+    struct Split {
+        var duplicates: [Int] = []
+        var new: [Int] = []
+        /// Where each type stands after the new ones.
+        var positions: [BusinessTypeID: Position] = [:]
+    }
+
+    /// Divides records into those that were received before and those that come next.
+    /// - Throws: ``ChunkSetback`` where a number is missing between the position and the first new record.
+    func split(_ indices: [Int], at received: [BusinessTypeID: Int64]) throws -> Split {
+        var split = Split()
+        for index in indices {
+            let item = self.items[index]
+            let last = split.positions[item.type]?.number ?? received[item.type] ?? 0
+            if item.synID <= last {
+                split.duplicates.append(index)
+            } else if item.synID == last + 1 {
+                split.new.append(index)
+                split.positions[item.type] = Position(number: item.synID, fingerprint: item.fingerprint)
+            } else {
+                throw ChunkSetback.stopped(item.type, .gap(position: received[item.type] ?? 0))
+            }
+        }
+        return split
+    }
+
+    // MARK: - Decisions
+
+    mutating func stop(_ type: BusinessTypeID, _ stop: PushStop) {
+        if self.stops[type] == nil { self.stops[type] = stop }
+    }
+
+    mutating func blame(_ index: Int, _ fault: RecordFault) {
+        // A record that was blamed is not applied again, so it cannot be blamed again.
+        precondition(self.blamed.updateValue(fault, forKey: index) == nil, "a record was applied after it was blamed")
+    }
+
+    mutating func note(_ outcomes: [Int: Outcome]) {
+        for (index, outcome) in outcomes { self.outcomes[index] = outcome }
+    }
+
+    func answer(asked: [NumberedOutcome]) -> PushAnswer {
+        PushAnswer(
+            runs: self.runs.map { range in
+                let outcomes = range.prefix { self.outcomes[$0] != nil }.compactMap { self.outcomes[$0] }
+                let stop = outcomes.count < range.count ? self.stops[self.items[range.lowerBound].type] : nil
+                return PushRunAnswer(outcomes: outcomes, stop: stop)
+            },
+            outcomes: asked)
+    }
+
+    func line(_ type: BusinessTypeID) -> MemoLine {
+        MemoLine(receiver: .cloud, sender: self.branch, epoch: self.session.epoch, type: type)
+    }
+
+    /// The memo row of a record that was received and not applied.
+    func memo(for index: Int, outcome: Outcome, now: Int64, limits: SyncLimits) -> Memo {
+        let item = self.items[index]
+        let record: SyncRecord
+        switch item.content {
+        case .prepared(let prepared): record = prepared.record
+        case .refused(let refused, _): record = refused
+        case .unsendable(let unsendable, _): record = unsendable
+        case .void: preconditionFailure("a void number has no memo")
+        }
+        // What will never be applied need not be kept; what was too big must not be.
+        let holdsPayload = outcome.disposition.isOpen
+        var memo = Memo(
+            line: self.line(item.type), number: item.synID, scope: item.entity?.scope ?? .cloud, record: record,
+            holdsPayload: holdsPayload, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,
+            attempts: outcome.attempts, nextTry: now + limits.delay(after: outcome, tries: 1).milliseconds, created: now)
+        if !holdsPayload { memo.record.payload = "" }
+        memo.tries = outcome.reason == .behind ? 0 : 1
+        return memo
+    }
+}

@@ -1,0 +1,164 @@
+/// The part of a transaction of the cloud that all of its writes share: lock entities, judge, and append to the log.
+///
+/// The order of locks is the same in all of them: the branch's row, entities by name, business rows, the log's counters
+/// by type. Counters come last and are held to the commit.
+struct CloudUnit<Storage: SyncStorage> {
+    /// A record that counts.
+    struct Accepted {
+        var prepared: PreparedRecord
+        var audience: Audience
+        /// Sent to its origin too: a person made it succeed after its origin was corrected.
+        var isEcho: Bool
+    }
+
+    /// The present state of an entity is to be sent to the one server whose change did not prevail.
+    struct Correction: Hashable {
+        var entity: EntityID
+        var origin: ServerID
+    }
+
+    let hub: Hub<Storage>
+    let transaction: Storage.Transaction
+    private(set) var ledger = EntityLedger(locked: [:])
+    private var knownServers: Set<ServerID>?
+    private var accepted: [Accepted] = []
+    private var corrections: [Correction] = []
+
+    init(hub: Hub<Storage>, transaction: Storage.Transaction) {
+        self.hub = hub
+        self.transaction = transaction
+    }
+
+    func definition(_ type: BusinessTypeID) -> BusinessTypeDefinition {
+        guard let definition = self.hub.types.definition(of: type) else {
+            preconditionFailure("a record of an unknown type came as far as its unit")
+        }
+        return definition
+    }
+
+    /// Locks the entities of those records whose type has a log.
+    mutating func lock(_ entities: some Sequence<EntityID>) async throws {
+        let logged = Set(entities.filter { self.definition($0.type).route != .up }).sorted()
+        guard !logged.isEmpty else { return }
+        self.ledger = EntityLedger(locked: try await self.transaction.lockEntities(logged))
+    }
+
+    /// Decides whether `prepared` may count, and for whom.
+    /// - Returns: Nil if it was taken in, or what is held against it.
+    mutating func admit(_ prepared: PreparedRecord, isEcho: Bool = false) async throws -> RecordFault? {
+        let definition = self.definition(prepared.record.type)
+        guard self.ledger.isEntitled(prepared.record.origin, to: prepared.entity, in: definition) else {
+            return .refused(.forbidden, detail: nil)
+        }
+        let audience = self.ledger.audience(for: prepared, in: definition)
+        if definition.route == .target, !prepared.isDeletion {
+            guard prepared.record.origin.isCloud || definition.targets.allows(prepared.record.target) else {
+                return .refused(.forbidden, detail: nil)
+            }
+            guard try await self.exists(prepared.record.target) else {
+                return .refused(.noTarget, detail: "data_to_server_id names no server")
+            }
+        }
+        if definition.route != .up { self.ledger.admit(prepared, audience: audience) }
+        self.accepted.append(Accepted(prepared: prepared, audience: audience, isEcho: isEcho))
+        return nil
+    }
+
+    private mutating func exists(_ server: ServerID) async throws -> Bool {
+        if server.isCloud { return true }
+        if self.knownServers == nil { self.knownServers = Set(try await self.transaction.servers().map(\.id)) }
+        return self.knownServers?.contains(server) ?? false
+    }
+
+    /// Gives accepted records of the cloud's own the numbers of their streams, which are taken after it is known which
+    /// count.
+    mutating func assignNumbers(_ number: (SyncRecord) -> Int64) {
+        for index in self.accepted.indices {
+            self.accepted[index].prepared.record.synID = number(self.accepted[index].prepared.record)
+        }
+    }
+
+    /// Notes that a change of `entity` by `origin` ended without prevailing. Its tables have the change, and have made it
+    /// reject the changes of others meanwhile.
+    mutating func correct(_ entity: EntityID, at origin: ServerID) {
+        let definition = self.definition(entity.type)
+        // An action cannot be corrected; what goes up only came from nowhere else.
+        guard definition.kind == .state, definition.route != .up, origin.isBranch else { return }
+        self.corrections.append(Correction(entity: entity, origin: origin))
+    }
+
+    /// Whether the cloud's own applications have changed one of the accepted entities without having been numbered: then
+    /// this unit judged, and would append, in an order that the cloud's own tables contradict (rule 1).
+    func namesWithOwnChanges() async throws -> Set<EntityName> {
+        let names = Set(
+            self.accepted.lazy.map(\.prepared).filter {
+                let definition = self.definition($0.record.type)
+                return definition.kind == .state && definition.route != .up
+            }.map { EntityName(type: $0.record.type, key: $0.record.key) })
+        return names.isEmpty ? [] : try await self.transaction.unsettledNames(among: names)
+    }
+
+    /// Appends what was accepted, and the corrections, to the log, and writes the entities.
+    /// - Returns: The place of each accepted record, in the order of acceptance; 0 where it has none.
+    mutating func append() async throws -> [Int64] {
+        var places = [Int64](repeating: 0, count: self.accepted.count)
+        let logged = self.accepted.indices.filter { self.accepted[$0].audience != .nobody }
+        let indicesByType = Dictionary(grouping: logged) { self.accepted[$0].prepared.record.type }
+        let correctionsByType = Dictionary(grouping: self.corrections, by: \.entity.type)
+        let mark = self.hub.environment.fingerprint()
+        var rows: [LogRecord] = []
+        rows.reserveCapacity(logged.count)
+        for type in Set(indicesByType.keys).union(correctionsByType.keys).sorted() {
+            let indices = indicesByType[type] ?? []
+            let corrections = try await self.correctionRows(correctionsByType[type] ?? [])
+            guard !indices.isEmpty || !corrections.isEmpty else { continue }
+            var place = try await self.transaction.takeLogNumbers(ofType: type, count: indices.count + corrections.count)
+            for index in indices {
+                let accepted = self.accepted[index]
+                places[index] = place
+                self.ledger.setVersion(place, of: accepted.prepared.entity)
+                rows.append(
+                    LogRecord(
+                        logSeq: place, mark: mark, audience: accepted.audience, scope: accepted.prepared.scope,
+                        isEcho: accepted.isEcho, isDeletion: accepted.prepared.isDeletion, record: accepted.prepared.record))
+                place += 1
+            }
+            for var correction in corrections {
+                correction.logSeq = place
+                correction.mark = mark
+                rows.append(correction)
+                place += 1
+            }
+        }
+        if !rows.isEmpty { try await self.transaction.appendLog(rows) }
+        let (inserts, updates) = (self.ledger.inserts, self.ledger.updates)
+        if !inserts.isEmpty { try await self.transaction.insertEntities(inserts) }
+        if !updates.isEmpty { try await self.transaction.updateEntities(updates) }
+        return places
+    }
+
+    /// The last record of each entity in the log, addressed to its one reader. None where the log holds no record of the
+    /// entity: a creation that was refused is not deleted at its origin.
+    private func correctionRows(_ corrections: [Correction]) async throws -> [LogRecord] {
+        var rows: [LogRecord] = []
+        for correction in Set(corrections).sorted(by: { $0.entity < $1.entity }) {
+            guard let state = self.ledger.state(of: correction.entity), state.audience.contains(correction.origin) else { continue }
+            let last: LogRecord?
+            if let accepted = self.accepted.last(where: { $0.prepared.entity == correction.entity }) {
+                last = LogRecord(
+                    logSeq: 0, mark: .none, audience: accepted.audience, scope: accepted.prepared.scope, isEcho: true,
+                    isDeletion: accepted.prepared.isDeletion, record: accepted.prepared.record)
+            } else if state.version > 0 {
+                last = try await self.transaction.logRecord(
+                    ofType: state.id.type, audience: state.audience, at: state.version)
+            } else {
+                last = nil
+            }
+            guard var row = last else { continue }
+            row.audience = .only(correction.origin)
+            row.isEcho = true
+            rows.append(row)
+        }
+        return rows
+    }
+}

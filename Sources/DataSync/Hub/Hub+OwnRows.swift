@@ -1,0 +1,202 @@
+import Logging
+import Synchronization
+
+/// Which of the cloud's own rows are to be numbered.
+enum OwnRowSelection: Hashable, Sendable {
+    /// Those above the frontier, which moves over them.
+    case new
+    /// Those in a range below the frontier: they committed late.
+    case late(ClosedRange<Int64>)
+    /// Those of some entities, wherever they stand, because a unit needs them in the log first.
+    case named(Set<EntityName>)
+    /// Those of a type that nobody knew when the frontier passed over them.
+    case held(BusinessTypeID, after: Int64)
+}
+
+extension Hub {
+    /// Numbers the committed rows of the cloud's own applications into the log, as many as there are up to
+    /// `unitsMax` transactions, and looks for late ones when it is time.
+    /// - Returns: Whether more may be waiting.
+    @discardableResult
+    public func numberOwnRows(unitsMax: Int = 5) async throws -> Bool {
+        guard try await self.numberHeldRows() else { return true }
+        for _ in 0..<unitsMax {
+            guard try await self.numberOwnRows(.new) > 0 else {
+                try await self.sweepOutbox()
+                return false
+            }
+        }
+        return true
+    }
+
+    func numberOwnRows(of names: Set<EntityName>) async throws {
+        // All rows of these entities, or their order would not be whole.
+        while try await self.numberOwnRows(.named(names)) > 0 {}
+    }
+
+    private func sweepOutbox() async throws {
+        let frontier = try await self.storage.withTransaction(.snapshot) { try await $0.outboxFrontier() }
+        let now = self.environment.runningTime()
+        for range in self.sweep.withLock({ $0.nextRanges(frontier: frontier, at: now) }) {
+            while try await self.numberOwnRows(.late(range)) > 0 {}
+        }
+    }
+
+    /// Numbers what was passed over for types that are known by now. Their order must be whole before a newer row goes.
+    /// - Returns: Whether all of it is done.
+    private func numberHeldRows() async throws -> Bool {
+        let held = try await self.storage.withTransaction(.snapshot) { try await $0.settings(withPrefix: SettingName.heldPrefix) }
+        for (name, value) in held {
+            guard let id = Int32(name.dropFirst(SettingName.heldPrefix.count)).map(BusinessTypeID.init(rawValue:)),
+                self.types[id] != nil, let first = Int64(value)
+            else { continue }
+            for _ in 0..<5 {
+                guard try await self.numberOwnRows(.held(id, after: first - 1)) == 0 else { continue }
+                try await self.unit { try await $0.removeSetting(name) }
+                return true
+            }
+            return false
+        }
+        return true
+    }
+
+    /// Numbers one transaction's worth of rows.
+    /// - Returns: 0 if it got no further.
+    private func numberOwnRows(_ selection: OwnRowSelection) async throws -> Int {
+        try await self.unit { transaction in
+            let (rows, frontier) = try await self.read(selection, in: transaction)
+            if let frontier {
+                // Two replicas that number at the same time meet here.
+                guard try await transaction.moveOutboxFrontier(from: frontier.from, to: frontier.to) else {
+                    throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
+                }
+            }
+            let numbered = rows.isEmpty ? 0 : try await self.number(rows, in: transaction)
+            return frontier == nil ? numbered : 1
+        }
+    }
+
+    private func read(
+        _ selection: OwnRowSelection, in transaction: Storage.Transaction
+    ) async throws -> (rows: [OutboxRow], frontier: (from: Int64, to: Int64)?) {
+        let limit = self.limits.chunkRecordsMax
+        switch selection {
+        case .new:
+            let frontier = try await transaction.outboxFrontier()
+            let heads = self.capped(try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: false, limit: limit))
+            guard let last = heads.last else { return ([], nil) }
+            let new = heads.filter { $0.state == .new }.map(\.id)
+            return (new.isEmpty ? [] : try await transaction.outboxRows(new), (frontier, last.id))
+        case .late(let range):
+            let new = try await transaction.outboxHeads(in: range, newOnly: true, limit: range.count)
+            let heads = self.capped(Array(new.filter { self.types[$0.type] != nil }.prefix(limit)))
+            return (heads.isEmpty ? [] : try await transaction.outboxRows(heads.map(\.id)), nil)
+        case .named(let names):
+            return (try await transaction.newOutboxRows(of: names, limit: limit), nil)
+        case .held(let type, let id):
+            return (try await transaction.newOutboxRows(ofType: type, after: id, limit: limit), nil)
+        }
+    }
+
+    /// As many rows from the first as one transaction takes by bytes.
+    private func capped(_ heads: [OutboxHead]) -> [OutboxHead] {
+        var bytes = 0
+        let count = heads.prefix { head in
+            bytes += head.bytes
+            return bytes <= self.limits.chunkBytesMax
+        }.count
+        return Array(heads.prefix(max(count, 1)))
+    }
+
+    /// Gives `rows` their numbers and their places in the log, and settles them: the log is where they are sent from.
+    /// - Returns: How many were settled. Rows of unknown types are not.
+    private func number(_ rows: [OutboxRow], in transaction: Storage.Transaction) async throws -> Int {
+        let epoch = try await transaction.server(.cloud)?.epoch ?? 1
+        var accepted: [(row: OutboxRow, prepared: PreparedRecord)] = []
+        var refused: [(row: OutboxRow, fault: RecordFault)] = []
+        var held: [BusinessTypeID: Int64] = [:]
+        for row in rows where row.state == .new {
+            guard let handler = self.types[row.head.type] else {
+                held[row.head.type] = min(held[row.head.type] ?? .max, row.id)
+                continue
+            }
+            do throws(RecordFault) {
+                accepted.append((row, try self.prepareOwn(row, epoch: epoch, handler: handler)))
+            } catch { refused.append((row, error)) }
+        }
+        for (type, first) in held where try await transaction.setting(SettingName.held(type)) == nil {
+            self.logger.warning(
+                "rows of a business type that is not configured wait in sync_data", metadata: ["type": "\(type)"])
+            try await transaction.putSetting(SettingName.held(type), String(first))
+        }
+        guard !accepted.isEmpty || !refused.isEmpty else { return 0 }
+
+        var unit = CloudUnit(hub: self, transaction: transaction)
+        try await unit.lock(accepted.map(\.prepared.entity))
+        var admitted: [OutboxRow] = []
+        for (row, prepared) in accepted {
+            if let fault = try await unit.admit(prepared) { refused.append((row, fault)) } else { admitted.append(row) }
+        }
+        let synIDs = try await self.takeNumbers(for: admitted + refused.map(\.row), epoch: epoch, in: transaction)
+        unit.assignNumbers { synIDs[$0.uid] ?? 0 }
+        _ = try await unit.append()
+        let settlements =
+            admitted.map { OutboxSettlement(id: $0.id, type: $0.head.type, synID: synIDs[$0.uid]!, state: .settled, reason: .applied) }
+            + refused.map { row, fault in
+                let outcome = Outcome(fault, attemptsBefore: Outcome.attemptsMax - 1)
+                return OutboxSettlement(
+                    id: row.id, type: row.head.type, synID: synIDs[row.uid]!, state: .settled, attempts: outcome.attempts,
+                    reason: outcome.reason, detail: outcome.detail)
+            }
+        guard try await transaction.settleOutbox(settlements) == settlements.count else {
+            throw DataSyncError(.storageBusy, operation: "number", detail: "another replica numbered the same rows")
+        }
+        if !refused.isEmpty { try await self.insertMemos(of: refused, synIDs: synIDs, epoch: epoch, in: transaction) }
+        return settlements.count
+    }
+
+    private func prepareOwn(
+        _ row: OutboxRow, epoch: Int32, handler: any RecordHandler<Storage.Transaction>
+    ) throws(RecordFault) -> PreparedRecord {
+        guard let key = row.key else { throw .refused(.unsendable, detail: "data_from_detail must be 1 to 190 bytes of UTF-8") }
+        guard row.head.bytes <= self.limits.recordBytesMax else { throw .refused(.tooBig, detail: nil) }
+        let record = SyncRecord(
+            stream: StreamID(origin: .cloud, epoch: epoch, type: row.head.type), synID: 0, uid: row.uid, key: key,
+            target: row.target, createTime: row.head.createTime, client: row.client, payload: row.payload)
+        // For an `origin` type the row names the home, or the payload's origin column does.
+        let scope: ServerID? = handler.definition.route == .origin ? (row.target.isBranch ? row.target : nil) : .cloud
+        return try handler.prepare(record, scope: scope)
+    }
+
+    private func takeNumbers(
+        for rows: [OutboxRow], epoch: Int32, in transaction: Storage.Transaction
+    ) async throws -> [RecordUID: Int64] {
+        var synIDs: [RecordUID: Int64] = [:]
+        for (type, rows) in Dictionary(grouping: rows, by: \.head.type).sorted(by: { $0.key < $1.key }) {
+            let stream = StreamID(origin: .cloud, epoch: epoch, type: type)
+            let first = try await transaction.takeNumbers(stream, count: rows.count)
+            for (offset, row) in rows.sorted(by: { $0.id < $1.id }).enumerated() { synIDs[row.uid] = first + Int64(offset) }
+        }
+        return synIDs
+    }
+
+    /// A row of the cloud's own that cannot be routed is dead where it was written: no server could make more of it.
+    private func insertMemos(
+        of refused: [(row: OutboxRow, fault: RecordFault)], synIDs: [RecordUID: Int64], epoch: Int32,
+        in transaction: Storage.Transaction
+    ) async throws {
+        let now = self.environment.wallTime()
+        try await transaction.insertMemos(
+            refused.map { row, fault in
+                let stream = StreamID(origin: .cloud, epoch: epoch, type: row.head.type)
+                return Memo(
+                    line: MemoLine(receiver: .cloud, sender: .cloud, epoch: epoch, type: row.head.type),
+                    number: synIDs[row.uid]!, scope: .cloud,
+                    record: SyncRecord(
+                        stream: stream, synID: synIDs[row.uid]!, uid: row.uid, key: row.key ?? row.substituteKey, target: row.target,
+                        createTime: row.head.createTime, client: row.client, payload: ""),
+                    holdsPayload: false, disposition: .dead, reason: fault.reason, detail: fault.detail, tries: 1,
+                    nextTry: now, created: now)
+            })
+    }
+}

@@ -1,0 +1,217 @@
+import Logging
+
+extension Hub {
+    /// Takes in what `branch` pushes, chunk by chunk, and answers what became of each record.
+    ///
+    /// - Parameter branch: Who asks, from its verified key; never from the request.
+    /// - Throws: `DataSyncError`. Chunks that were committed before stay so; the branch sends all of it again and learns.
+    public func push(_ request: PushRequest, from branch: ServerID) async throws -> PushAnswer {
+        var work = try PushWork(request, from: branch, types: self.types, limits: self.limits)
+        for index in request.runs.indices {
+            let type = request.runs[index].type
+            if self.types[type] == nil { work.stop(type, .unsupported) }
+            if let wait = self.wait(for: type) { work.stop(type, .stopped(retryAfter: wait)) }
+        }
+        var queue = ChunkQueue(work.chunks(self.limits))
+        var ownChangeRuns = 0
+        while let chunk = queue.next() {
+            let indices = work.remaining(in: chunk)
+            if indices.isEmpty { continue }
+            do {
+                let current = work
+                let outcomes = try await self.unit { try await self.receive(indices, of: current, in: $0) }
+                work.note(outcomes)
+                self.passed(Set(outcomes.lazy.filter { $0.value.disposition == .applied }.map { current.items[$0.key].type }))
+            } catch let setback as ChunkSetback {
+                switch setback {
+                case .stopped(let type, let stop): work.stop(type, stop)
+                case .systemFault(let type, let error): work.stop(type, .stopped(retryAfter: self.stop(type, because: error)))
+                case .blamed(let index, let fault): work.blame(index, fault)
+                case .someBlamed:
+                    queue.halve(chunk)
+                    continue
+                case .ownChanges(let names):
+                    ownChangeRuns += 1
+                    guard ownChangeRuns <= self.limits.unitAttemptsMax else {
+                        throw DataSyncError(.storageBusy, operation: "push", detail: "the cloud's applications keep changing the same entities")
+                    }
+                    try await self.numberOwnRows(of: names)
+                }
+                queue.again(chunk)
+            }
+        }
+        guard !request.asked.isEmpty else { return work.answer(asked: []) }
+        let outcomes = try await self.storage.withTransaction(.snapshot) { transaction in
+            try await self.checkSession(branch, request.session, in: transaction)
+            return try await self.outcomes(of: request.asked, from: branch, in: transaction)
+        }
+        return work.answer(asked: outcomes)
+    }
+
+    /// Receives the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.
+    private func receive(
+        _ indices: [Int], of work: PushWork, in transaction: Storage.Transaction
+    ) async throws -> [Int: Outcome] {
+        try await self.fence(work.branch, work.session, in: transaction)
+        let received = try await transaction.positions(from: work.branch, epoch: work.session.epoch)
+        let split = try work.split(indices, at: received.mapValues(\.position.number))
+        var outcomes = try await self.outcomesOfDuplicates(split.duplicates, of: work, in: transaction)
+        guard !split.new.isEmpty else { return outcomes }
+
+        let entities = split.new.compactMap { work.items[$0].entity }
+        var unit = CloudUnit(hub: self, transaction: transaction)
+        try await unit.lock(entities)
+        let open = try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities))
+
+        // Judge, in the order of the streams.
+        var judge = PushJudge(blocked: open)
+        var toApply: [Int] = []
+        for index in split.new {
+            let item = work.items[index]
+            switch judge.verdict(for: item, at: index, blamed: work.blamed[index]) {
+            case .void: outcomes[index] = Outcome(.void, reason: .void)
+            case .apply(let prepared):
+                if let fault = try await unit.admit(prepared) {
+                    judge.refuse(item, at: index, fault)
+                } else {
+                    toApply.append(index)
+                }
+            case .setAside(let outcome):
+                if outcome.disposition == .dead, let entity = item.entity { unit.correct(entity, at: work.branch) }
+            }
+        }
+        try await self.apply(toApply, of: work, in: transaction)
+        let own = try await unit.namesWithOwnChanges()
+        guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
+        let places = try await unit.append()
+        for (index, place) in zip(toApply, places) { outcomes[index] = .applied(version: place) }
+
+        // What was not applied.
+        try await self.checkQuota(judge.setAside, of: work, in: transaction)
+        let now = self.environment.wallTime()
+        let memos = judge.setAside.map { number, outcome in
+            work.memo(for: number, outcome: outcome, now: now, limits: self.limits)
+        }
+        if !memos.isEmpty { try await transaction.insertMemos(memos) }
+        outcomes.merge(judge.setAside) { _, new in new }
+
+        for (type, position) in split.positions {
+            let expected = received[type]?.position.number ?? 0
+            guard
+                try await transaction.movePosition(
+                    from: work.branch, epoch: work.session.epoch, type: type, expected: expected, to: position)
+            else { throw DataSyncError(.storageBusy, operation: "push", detail: "the position moved") }
+        }
+        return outcomes
+    }
+
+    /// Applies records type by type in the order of priority, wave by wave.
+    private func apply(_ indices: [Int], of work: PushWork, in transaction: Storage.Transaction) async throws {
+        let byType = Dictionary(grouping: indices) { work.items[$0].type }
+        for definition in self.types.definitions {
+            guard let indices = byType[definition.id], let handler = self.types[definition.id] else { continue }
+            for wave in waves(of: indices, entity: { work.items[$0].prepared!.entity }) {
+                do {
+                    try await handler.apply(wave.map { work.items[$0].prepared! }, in: transaction)
+                } catch {
+                    throw try ChunkSetback(error, type: definition.id, indices: wave)
+                }
+            }
+        }
+    }
+
+    /// What became of records that were received before: their row in `sync_memo`, else they were applied.
+    private func outcomesOfDuplicates(
+        _ indices: [Int], of work: PushWork, in transaction: Storage.Transaction
+    ) async throws -> [Int: Outcome] {
+        guard !indices.isEmpty else { return [:] }
+        var outcomes: [Int: Outcome] = [:]
+        for (type, indices) in Dictionary(grouping: indices, by: { work.items[$0].type }) {
+            let memos = try await transaction.memos(in: work.line(type), numbers: indices.map { work.items[$0].synID })
+            let byNumber = Dictionary(memos.map { ($0.number, $0.outcome) }) { first, _ in first }
+            let entities = Set(indices.compactMap { work.items[$0].entity }).sorted()
+            let states = try await transaction.entities(entities)
+            for index in indices {
+                let item = work.items[index]
+                // The entity's version is at least the record's; whatever lies between will be pulled as older than the
+                // version's record, which comes too.
+                var outcome = byNumber[item.synID]
+                    ?? (item.entity == nil ? Outcome(.void, reason: .void)
+                        : .applied(version: item.entity.flatMap { states[$0]?.version } ?? 0))
+                outcome.isDuplicate = true
+                outcomes[index] = outcome
+            }
+        }
+        return outcomes
+    }
+
+    /// Nothing is dropped when too much waits for attention: the type of that branch stops, and says so.
+    private func checkQuota(_ setAside: [Int: Outcome], of work: PushWork, in transaction: Storage.Transaction) async throws {
+        let open = setAside.filter { $0.value.disposition.isOpen }
+        for (type, indices) in Dictionary(grouping: open.keys, by: { work.items[$0].type }) {
+            let usage = try await transaction.openUsage(at: .cloud, from: work.branch, type: type)
+            let bytes = indices.reduce(0) { $0 + work.items[$1].bytes }
+            guard
+                usage.records + indices.count <= self.limits.openRecordsMax, usage.bytes + bytes <= self.limits.openBytesMax
+            else {
+                self.logger.error(
+                    "too many records wait for attention: the type stops for this branch",
+                    metadata: ["branch": "\(work.branch)", "type": "\(type)", "open": "\(usage.records)"])
+                throw ChunkSetback.stopped(type, .quota(retryAfter: .seconds(60)))
+            }
+        }
+    }
+
+    /// How the records that a branch asks for stand. Records that were never received are left out.
+    func outcomes(
+        of asked: [RecordNumber], from branch: ServerID, in transaction: Storage.Transaction
+    ) async throws -> [NumberedOutcome] {
+        var outcomes: [NumberedOutcome] = []
+        let byLine = Dictionary(grouping: asked.prefix(self.limits.askedMax)) {
+            MemoLine(receiver: .cloud, sender: branch, epoch: $0.epoch, type: $0.type)
+        }
+        for (line, records) in byLine {
+            let memos = try await transaction.memos(in: line, numbers: records.map(\.number))
+            let byNumber = Dictionary(memos.map { ($0.number, $0.outcome) }) { first, _ in first }
+            let position = try await transaction.positions(from: branch, epoch: line.epoch)[line.type]?.position.number ?? 0
+            for record in records {
+                if let outcome = byNumber[record.number] {
+                    outcomes.append(NumberedOutcome(record: record, outcome: outcome))
+                } else if record.number <= position {
+                    outcomes.append(NumberedOutcome(record: record, outcome: .applied(version: 0)))
+                }
+            }
+        }
+        return outcomes
+    }
+}
+
+/// Why a chunk was rolled back, and what is to be done before it is run again.
+enum ChunkSetback: Error {
+    /// The rest of this type's records is not received now.
+    case stopped(BusinessTypeID, PushStop)
+    case systemFault(BusinessTypeID, any Error)
+    /// This record is at fault.
+    case blamed(Int, RecordFault)
+    /// One of several is.
+    case someBlamed
+    /// The cloud's own changes of these entities come first.
+    case ownChanges(Set<EntityName>)
+
+    /// Decides whose fault it is that a handler did not apply the records at `indices`. First the class of the error
+    /// decides; what is not clearly a record's is the system's.
+    /// - Throws: `error` itself, where running the whole unit again, or giving up the request, is what helps.
+    init(_ error: any Error, type: BusinessTypeID, indices: [Int]) throws {
+        switch error {
+        case let indexed as IndexedRecordFault:
+            guard indices.indices.contains(indexed.index) else { self = .systemFault(type, error); return }
+            self = .blamed(indices[indexed.index], indexed.fault)
+        case let fault as RecordFault:
+            self = indices.count == 1 ? .blamed(indices[0], fault) : .someBlamed
+        case let error as DataSyncError where error.code.isWorthRunningAgain || error.code == .storageUnavailable:
+            throw error
+        case is CancellationError: throw error
+        default: self = .systemFault(type, error)
+        }
+    }
+}

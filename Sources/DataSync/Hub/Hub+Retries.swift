@@ -1,0 +1,120 @@
+import Logging
+
+extension Hub {
+    /// Tries records again whose time has come, each in a transaction of its own.
+    /// - Returns: Whether more are due at once.
+    @discardableResult
+    public func retryDue(limit: Int = 200) async throws -> Bool {
+        let now = self.environment.wallTime()
+        let due = try await self.storage.withTransaction(.snapshot) {
+            try await $0.dueMemos(at: .cloud, time: now, limit: limit)
+        }
+        for id in due { try await self.retry(id, by: .clock) }
+        return due.count == limit
+    }
+
+    enum Retrier { case clock, person }
+
+    /// Tries a parked, waiting or, by a person, a dead record again.
+    /// - Returns: How it stands afterwards; nil if somebody else is trying it, or its type is stopped.
+    @discardableResult
+    func retry(_ id: Int64, by retrier: Retrier) async throws -> Outcome? {
+        var blamed: RecordFault?
+        var ownChangeRuns = 0
+        while true {
+            do {
+                let fault = blamed
+                return try await self.unit { try await self.retry(id, by: retrier, blamed: fault, in: $0) }
+            } catch let setback as ChunkSetback {
+                switch setback {
+                case .blamed(_, let fault): blamed = fault
+                case .someBlamed: preconditionFailure("one record is applied, and one is blamed")
+                case .stopped: return nil
+                case .systemFault(let type, let error):
+                    _ = self.stop(type, because: error)
+                    guard retrier == .clock else { throw error }
+                    return nil
+                case .ownChanges(let names):
+                    ownChangeRuns += 1
+                    guard ownChangeRuns <= self.limits.unitAttemptsMax else {
+                        throw DataSyncError(.storageBusy, operation: "retry", detail: "the cloud's applications keep changing the same entity")
+                    }
+                    try await self.numberOwnRows(of: names)
+                }
+            }
+        }
+    }
+
+    private func retry(
+        _ id: Int64, by retrier: Retrier, blamed: RecordFault?, in transaction: Storage.Transaction
+    ) async throws -> Outcome? {
+        guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud, memo.holdsPayload,
+            memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead)
+        else { return nil }
+        guard let handler = self.types[memo.line.type], retrier == .person || self.wait(for: memo.line.type) == nil else { return nil }
+        guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
+        memo.tries += 1
+        let now = self.environment.wallTime()
+
+        let wasDead = memo.disposition == .dead
+        if !wasDead, let first = try await transaction.firstOpenMemo(at: .cloud, from: memo.line.sender, of: memo.entity), first != id {
+            memo.note(Outcome(.parked, reason: .behind, attempts: memo.attempts))
+            memo.nextTry = now + self.limits.delay(after: memo.outcome, tries: memo.tries).milliseconds
+            try await transaction.updateMemos([memo])
+            return memo.outcome
+        }
+        let outcome = try await self.attempt(memo, handler: handler, blamed: blamed, wasDead: wasDead, now: now, in: transaction)
+        memo.note(outcome)
+        // A dead record that a person tried in vain stays dead: it was refused three times before.
+        if wasDead, outcome.disposition != .applied { memo.disposition = .dead }
+        memo.attempts = min(memo.attempts, Outcome.attemptsMax)
+        memo.nextTry = now + self.limits.delay(after: memo.outcome, tries: memo.tries).milliseconds
+        try await transaction.updateMemos([memo])
+        if memo.disposition.isSettled {
+            try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now)
+        }
+        self.logger.info(
+            "tried again",
+            metadata: [
+                "record": "\(memo.line.sender)/\(memo.line.epoch)/\(memo.line.type)/\(memo.number)",
+                "is": "\(memo.disposition.name)", "reason": "\(memo.reason)", "attempts": "\(memo.attempts)",
+            ])
+        return memo.outcome
+    }
+
+    /// One try: applied and in the log, or what is held against it.
+    private func attempt(
+        _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, wasDead: Bool, now: Int64,
+        in transaction: Storage.Transaction
+    ) async throws -> Outcome {
+        var unit = CloudUnit(hub: self, transaction: transaction)
+        try await unit.lock([memo.entity])
+        if let fault = try await self.apply(memo, handler: handler, blamed: blamed, isEcho: wasDead, unit: &unit) {
+            let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
+            let outcome = Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
+            if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden {
+                unit.correct(memo.entity, at: memo.line.sender)
+                _ = try await unit.append()
+            }
+            return outcome
+        }
+        let own = try await unit.namesWithOwnChanges()
+        guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
+        return .applied(version: try await unit.append()[0])
+    }
+
+    /// - Returns: What is held against the record, with nothing changed; nil if it is applied.
+    private func apply(
+        _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, isEcho: Bool,
+        unit: inout CloudUnit<Storage>
+    ) async throws -> RecordFault? {
+        if let blamed { return blamed }
+        let prepared: PreparedRecord
+        do throws(RecordFault) { prepared = try handler.prepare(memo.record, scope: memo.scope) } catch { return error }
+        if let fault = try await unit.admit(prepared, isEcho: isEcho) { return fault }
+        do { try await handler.apply([prepared], in: unit.transaction) } catch {
+            throw try ChunkSetback(error, type: memo.line.type, indices: [0])
+        }
+        return nil
+    }
+}

@@ -1,0 +1,112 @@
+public import Logging
+import Synchronization
+
+/// The cloud side (云服务端): takes in what branches push, hands out what is for them, and remembers nothing outside its
+/// storage that matters. Any number of hubs may share one database.
+public final class Hub<Storage: SyncStorage>: Sendable {
+    public let storage: Storage
+    public let types: TypeRegistry<Storage.Transaction>
+    public let limits: SyncLimits
+    let environment: SyncEnvironment
+    let logger: Logger
+    /// Which types a fault of the system has stopped in this process. Nothing rests on it but how often one is tried.
+    private let breaker = Mutex(TypeBreaker())
+    let sweep = Mutex(OutboxSweep())
+    /// When each branch's row last said that it was seen, in running time.
+    let seen = Mutex<[ServerID: Duration]>([:])
+
+    /// Throws `invalidConfiguration` when types or limits contradict each other.
+    public init(
+        storage: Storage, types: [any RecordHandler<Storage.Transaction>], limits: SyncLimits = SyncLimits(),
+        environment: SyncEnvironment = .system, logger: Logger = Logger(label: "datasync.hub")
+    ) throws(DataSyncError) {
+        try limits.validate()
+        self.storage = storage
+        self.types = try TypeRegistry(types)
+        self.limits = limits
+        self.environment = environment
+        self.logger = logger
+    }
+
+    /// Inserts a record of the cloud's own application into the outbox: in the caller's transaction, or not at all.
+    public func enqueue<Type: BusinessType>(
+        _ change: Change<Type.Payload>, as type: Type, to target: ServerID = .cloud, in transaction: Storage.Transaction
+    ) async throws where Type.Transaction == Storage.Transaction {
+        try await Outbox.enqueue(try type.row(for: change, to: target), limits: self.limits, in: transaction)
+    }
+
+    func unit<Result: Sendable>(
+        _ body: (Storage.Transaction) async throws -> Result
+    ) async throws -> Result {
+        try await self.storage.runUnit(attemptsMax: self.limits.unitAttemptsMax, self.environment, body)
+    }
+
+    // MARK: - The session
+
+    /// Begins a write that `branch` causes. Nothing of it counts unless this is its newest session.
+    func fence(_ branch: ServerID, _ session: SessionID, in transaction: Storage.Transaction) async throws {
+        let isCurrent = try await transaction.raiseFence(
+            branch, session: session.number, epoch: session.epoch, time: self.environment.wallTime())
+        guard !isCurrent else { return }
+        try await self.checkSession(branch, session, in: transaction)
+        // The row says that the session is current and yet was not raised: somebody changed it in between.
+        throw DataSyncError(.storageBusy, operation: "fence")
+    }
+
+    /// Why a session is not current, if it is not.
+    func checkSession(_ branch: ServerID, _ session: SessionID, in transaction: Storage.Transaction) async throws {
+        guard let row = try await transaction.server(branch) else {
+            throw DataSyncError(.unauthorized, operation: "session", detail: "no such branch")
+        }
+        switch row.status {
+        case .invited: throw DataSyncError(.unauthorized, operation: "session", detail: "the branch has not joined")
+        case .suspended: throw DataSyncError(.suspended, operation: "session", detail: "the branch is suspended")
+        case .active: break
+        }
+        guard row.session == session.number, row.epoch == session.epoch else {
+            throw DataSyncError(.fenced, operation: "session", detail: "a newer session was opened")
+        }
+    }
+
+    func logEpoch(in transaction: Storage.Transaction) async throws -> Int32 {
+        try await transaction.setting(SettingName.logEpoch).flatMap { Int32($0) } ?? 1
+    }
+
+    // MARK: - Types that a fault of the system has stopped
+
+    func wait(for type: BusinessTypeID) -> Duration? {
+        let now = self.runningTime
+        return self.breaker.withLock { $0.wait(for: type, at: now) }
+    }
+
+    func stop(_ type: BusinessTypeID, because error: any Error) -> Duration {
+        let (now, jitter) = (self.runningTime, self.environment.jitter())
+        let message = (error as? DataSyncError)?.description ?? "\(Swift.type(of: error))"
+        let delay = self.breaker.withLock { $0.stop(type, message: message, at: now, jitter: jitter) }
+        self.logger.error(
+            "type stopped by a fault of the system; nothing is counted or lost",
+            metadata: ["type": "\(type)", "error": "\(String(reflecting: error))", "retry_after": "\(delay)"])
+        return delay
+    }
+
+    func passed(_ types: some Sequence<BusinessTypeID>) {
+        for type in types where self.breaker.withLock({ $0.passed(type) }) {
+            self.logger.notice("type flows again", metadata: ["type": "\(type)"])
+        }
+    }
+
+    /// The types that are stopped in this process, with the reason.
+    public var stoppedTypes: [BusinessTypeID: String] { self.breaker.withLock { $0.stopped } }
+
+    /// Since the process began, by the clock that it waits by.
+    private var runningTime: Duration { self.environment.runningTime() }
+}
+
+/// Names in `sync_config` that both sides use.
+enum SettingName {
+    /// The epoch of the cloud's log.
+    static let logEpoch = "log.epoch"
+    /// Per type that has rows which were passed over because nobody here knew the type: the smallest id of them.
+    static let heldPrefix = "outbox.held."
+    static func held(_ type: BusinessTypeID) -> String { "\(self.heldPrefix)\(type)" }
+}

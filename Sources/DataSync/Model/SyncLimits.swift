@@ -1,0 +1,67 @@
+/// Every bound of the record pipeline, in one place, checked once against each other.
+public struct SyncLimits: Hashable, Sendable {
+    /// Most bytes of one record's payload. Exchanged when a session opens: what is above the receiver's is dead at once.
+    public var recordBytesMax = 1 << 20
+    /// Most records in one push or pull.
+    public var batchRecordsMax = 1_000
+    /// Most payload bytes in one push or pull.
+    public var batchBytesMax = 8 << 20
+    /// Most records that one transaction applies.
+    public var chunkRecordsMax = 1_000
+    /// Most payload bytes that one transaction applies. Below the database server's `max_allowed_packet`.
+    public var chunkBytesMax = 4 << 20
+    /// Most rows that one manifest covers, and most that one numbering step reads.
+    public var manifestRowsMax = 1_000
+    /// One slot in so many goes to the oldest waiting record of any type, so that a flood cannot starve the others.
+    public var ageingSlotEvery = 10
+    /// Most records whose outcome one message asks for.
+    public var askedMax = 200
+    /// Most parked, waiting and suspect records of one (origin, type). When full, that type of that origin stops.
+    public var openRecordsMax = 10_000
+    /// Most payload bytes of them.
+    public var openBytesMax = 64 << 20
+    /// Waits before the second and the third try of a parked record.
+    public var retryDelays: [Duration] = [.seconds(30), .seconds(300)]
+    /// Wait before a waiting record is tried again; doubles up to `waitingDelayMax`.
+    public var waitingDelay: Duration = .seconds(30)
+    public var waitingDelayMax: Duration = .seconds(3_600)
+    /// After this a missing dependency is an ordinary failure.
+    public var waitingAgeMax: Duration = .seconds(7 * 24 * 3_600)
+    /// How often a unit is run again after a deadlock, a lock wait or an unknown commit before the system is called busy.
+    public var unitAttemptsMax = 5
+
+    public init() {}
+
+    /// Throws `invalidConfiguration` with the relation that does not hold.
+    public func validate() throws(DataSyncError) {
+        func require(_ condition: Bool, _ message: String) throws(DataSyncError) {
+            guard condition else { throw DataSyncError(.invalidConfiguration, operation: "limits", detail: message) }
+        }
+        let counts = [
+            self.recordBytesMax, self.batchRecordsMax, self.batchBytesMax, self.chunkRecordsMax, self.chunkBytesMax,
+            self.manifestRowsMax, self.ageingSlotEvery, self.askedMax, self.openRecordsMax, self.openBytesMax,
+            self.unitAttemptsMax,
+        ]
+        try require(counts.allSatisfy { $0 > 0 }, "every limit must be positive")
+        // A record that may never fit would block its stream for ever.
+        try require(self.recordBytesMax <= self.batchBytesMax, "limits.record_bytes must not exceed limits.batch_bytes")
+        try require(self.recordBytesMax <= self.chunkBytesMax, "limits.record_bytes must not exceed limits.chunk_bytes")
+        try require(self.recordBytesMax <= self.openBytesMax, "limits.record_bytes must not exceed limits.open_bytes")
+        try require(self.ageingSlotEvery >= 2, "limits.ageing_slot_every must be at least 2: a slot must be left for priority")
+        try require(
+            self.retryDelays.count == Outcome.attemptsMax - 1 && self.retryDelays.allSatisfy { $0 >= .zero },
+            "limits.retry_delays must have two entries: before the second and the third try")
+        try require(
+            self.waitingDelay > .zero && self.waitingDelayMax >= self.waitingDelay,
+            "limits.waiting_delay must be positive and not above limits.waiting_delay_max")
+    }
+
+    /// How long a record that ended its `tries`-th try like this is left alone: as `retryDelays` say after a refusal;
+    /// 30 s, 1 min, 2 min, … at most an hour, while nobody is at fault.
+    func delay(after outcome: Outcome, tries: Int) -> Duration {
+        let isCounted = outcome.disposition == .parked && outcome.reason != .behind && outcome.reason != .unknownVersion
+        if isCounted { return self.retryDelays[min(max(outcome.attempts, 1), self.retryDelays.count) - 1] }
+        // The exponent is capped, not the product: the product of a week of waiting would overflow.
+        return min(self.waitingDelay * (1 << min(max(tries, 1) - 1, 20)), self.waitingDelayMax)
+    }
+}

@@ -1,0 +1,510 @@
+import Synchronization
+
+/// A transaction of ``InMemoryStorage``.
+public final class InMemoryTransaction: SyncTransaction {
+    private let state: Mutex<InMemoryState?>
+    private let access: Access
+    private let environment: SyncEnvironment
+
+    init(_ state: InMemoryState, access: Access, _ environment: SyncEnvironment) {
+        self.state = Mutex(state)
+        self.access = access
+        self.environment = environment
+    }
+
+    /// Ends the transaction and hands out what it made of the state.
+    func end() -> InMemoryState {
+        self.state.withLock { state in
+            guard let final = state else { preconditionFailure("a transaction ended twice") }
+            state = nil
+            return final
+        }
+    }
+
+    private func read<Result>(_ body: (InMemoryState) throws -> sending Result) rethrows -> Result {
+        try self.state.withLock { state in
+            guard let state else { preconditionFailure("a transaction was used after its end") }
+            return try body(state)
+        }
+    }
+
+    private func write<Result>(_ body: (inout InMemoryState) throws -> sending Result) throws -> Result {
+        guard self.access == .write else {
+            throw DataSyncError(.storageFailed, operation: "write", detail: "the transaction is read-only")
+        }
+        return try self.state.withLock { state in
+            guard state != nil else { preconditionFailure("a transaction was used after its end") }
+            return try body(&state!)
+        }
+    }
+
+    // MARK: - Business tables
+
+    public func row(_ table: String, _ key: String) -> String? { self.read { $0.tables[table]?[key] } }
+    public func rows(_ table: String) -> [String: String] { self.read { $0.tables[table] ?? [:] } }
+    /// Creates, replaces or, with nil, removes a row.
+    public func setRow(_ table: String, _ key: String, _ row: String?) throws {
+        try self.write { $0.tables[table, default: [:]][key] = row }
+    }
+
+    // MARK: - Settings
+
+    public func setting(_ name: String) async throws -> String? { self.read { $0.settings[name] } }
+    public func putSetting(_ name: String, _ value: String) async throws { try self.write { $0.settings[name] = value } }
+    public func removeSetting(_ name: String) async throws { try self.write { $0.settings[name] = nil } }
+
+    public func settings(withPrefix prefix: String) async throws -> [String: String] {
+        self.read { $0.settings.filter { $0.key.hasPrefix(prefix) } }
+    }
+
+    public func appendAudit(_ entry: AuditEntry) async throws { try self.write { $0.audit.append(entry) } }
+
+    // MARK: - Servers
+
+    public func server(_ id: ServerID) async throws -> ServerRow? { self.read { $0.servers[id] } }
+    public func servers() async throws -> [ServerRow] { self.read { $0.servers.values.sorted { $0.id < $1.id } } }
+
+    public func insertServer(_ row: ServerRow) async throws {
+        try self.write { state in
+            guard state.servers[row.id] == nil else {
+                throw DataSyncError(.invalidState, operation: "insertServer", detail: "server \(row.id) exists")
+            }
+            state.servers[row.id] = row
+        }
+    }
+
+    public func replaceServer(_ row: ServerRow) async throws -> Bool {
+        try self.write { state in
+            guard state.servers[row.id]?.operation == row.operation else { return false }
+            state.servers[row.id] = row
+            state.servers[row.id]?.operation += 1
+            return true
+        }
+    }
+
+    public func raiseFence(_ id: ServerID, session: Int64, epoch: Int32, time: Int64) async throws -> Bool {
+        try self.write { state in
+            guard let row = state.servers[id], row.session == session, row.epoch == epoch, row.status == .active else {
+                return false
+            }
+            state.servers[id]?.operation += 1
+            state.servers[id]?.lastSeen = time
+            return true
+        }
+    }
+
+    // MARK: - Outbox
+
+    public func appendOutbox(_ rows: [NewOutboxRow]) async throws {
+        try self.write { state in
+            var environment = self.environment
+            for row in rows {
+                let head = OutboxHead(
+                    id: Int64(state.outbox.count + 1), type: row.type, createTime: row.createTime ?? environment.wallTime(),
+                    bytes: row.payload.utf8.count, digest: CRC32.ofRow(key: row.key.text, payload: row.payload))
+                state.outbox.append(
+                    OutboxRow(
+                        head: head, uid: RecordUID(using: &environment), key: row.key.text.isEmpty ? nil : row.key,
+                        target: row.target, client: row.client, payload: row.payload))
+            }
+        }
+    }
+
+    public func outboxFrontier() async throws -> Int64 { self.read { $0.frontier } }
+
+    public func moveOutboxFrontier(from: Int64, to: Int64) async throws -> Bool {
+        try self.write { state in
+            guard state.frontier == from else { return false }
+            state.frontier = to
+            return true
+        }
+    }
+
+    public func hasOutboxRows(after id: Int64) async throws -> Bool { self.read { Int64($0.outbox.count) > id } }
+
+    public func outboxHeads(in ids: ClosedRange<Int64>, newOnly: Bool, limit: Int) async throws -> [OutboxHead] {
+        self.read { state in
+            let first = Int(max(ids.lowerBound, 1)) - 1
+            let last = Int(min(ids.upperBound, Int64(state.outbox.count)))
+            guard first < last else { return [] }
+            return Array(state.outbox[first..<last].lazy.map(\.head).filter { !newOnly || $0.state == .new }.prefix(limit))
+        }
+    }
+
+    public func outboxRows(_ ids: [Int64]) async throws -> [OutboxRow] {
+        self.read { state in
+            ids.sorted().compactMap { $0 >= 1 && $0 <= state.outbox.count ? state.outbox[Int($0) - 1] : nil }
+        }
+    }
+
+    public func newOutboxRows(ofType type: BusinessTypeID, after id: Int64, limit: Int) async throws -> [OutboxRow] {
+        self.read { state in
+            Array(state.outbox.lazy.filter { $0.head.type == type && $0.id > id && $0.state == .new }.prefix(limit))
+        }
+    }
+
+    public func unsettledNames(among names: Set<EntityName>) async throws -> Set<EntityName> {
+        self.read { state in
+            Set(state.outbox.lazy.filter { $0.state != .settled }.compactMap(\.name).filter { names.contains($0) })
+        }
+    }
+
+    public func newOutboxRows(of names: Set<EntityName>, limit: Int) async throws -> [OutboxRow] {
+        self.read { state in
+            Array(state.outbox.lazy.filter { $0.state == .new && $0.name.map { names.contains($0) } ?? false }.prefix(limit))
+        }
+    }
+
+    public func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow? {
+        self.read { state in state.outbox.first { $0.name == name && $0.synID == synID } }
+    }
+
+    public func settleOutbox(_ settlements: [OutboxSettlement]) async throws -> Int {
+        try self.write { state in
+            var count = 0
+            for settlement in settlements where state.row(settlement.id)?.state == .new {
+                state.apply(settlement)
+                count += 1
+            }
+            return count
+        }
+    }
+
+    public func updateOutbox(_ settlements: [OutboxSettlement]) async throws {
+        try self.write { state in
+            for settlement in settlements where state.row(settlement.id) != nil { state.apply(settlement) }
+        }
+    }
+
+    public func takeNumbers(_ stream: StreamID, count: Int) async throws -> Int64 {
+        try self.write { state in
+            let first = (state.lastNumbers[stream] ?? 0) + 1
+            state.lastNumbers[stream] = first + Int64(count) - 1
+            return first
+        }
+    }
+
+    public func lastNumbers(origin: ServerID, epoch: Int32) async throws -> [BusinessTypeID: Int64] {
+        self.read { state in
+            state.lastNumbers.reduce(into: [:]) { result, entry in
+                if entry.key.origin == origin, entry.key.epoch == epoch { result[entry.key.type] = entry.value }
+            }
+        }
+    }
+
+    public func insertManifests(_ manifests: [Manifest]) async throws {
+        try self.write { state in
+            for manifest in manifests {
+                guard state.manifests.updateValue(manifest, forKey: manifest.key) == nil else {
+                    throw DataSyncError(.storageBusy, operation: "insertManifests")
+                }
+            }
+        }
+    }
+
+    public func manifests(
+        ofType type: BusinessTypeID, after position: ManifestKey?, limit: Int
+    ) async throws -> [Manifest] {
+        self.read { state in
+            let waiting = state.manifests.values.filter { manifest in
+                manifest.key.type == type && position.map { manifest.key > $0 } ?? true
+            }
+            return Array(waiting.sorted { $0.key < $1.key }.prefix(limit))
+        }
+    }
+
+    public func manifestSummary() async throws -> [BusinessTypeID: Backlog] {
+        self.read { state in
+            state.manifests.values.reduce(into: [:]) { summary, manifest in
+                let open = manifest.entries[manifest.settled...]
+                var backlog = summary[manifest.key.type] ?? Backlog(records: 0, oldestCreateTime: .max)
+                backlog.records += open.count
+                backlog.oldestCreateTime = min(backlog.oldestCreateTime, manifest.entries.map(\.createTime).min() ?? .max)
+                summary[manifest.key.type] = backlog
+            }
+        }
+    }
+
+    public func manifestedIDs(in ids: ClosedRange<Int64>) async throws -> Set<Int64> {
+        self.read { state in Set(state.manifests.values.flatMap(\.entries).map(\.id).filter { ids.contains($0) }) }
+    }
+
+    public func settleManifest(_ key: ManifestKey, settled: Int) async throws {
+        try self.write { state in
+            guard let manifest = state.manifests[key] else { return }
+            state.manifests[key]?.settled = max(manifest.settled, settled)
+            if settled >= manifest.entries.count { state.manifests[key] = nil }
+        }
+    }
+
+    // MARK: - Positions
+
+    public func positions(from peer: ServerID, epoch: Int32) async throws -> [BusinessTypeID: ReceivedPosition] {
+        self.read { state in
+            state.positions.reduce(into: [:]) { result, entry in
+                if entry.key.peer == peer, entry.key.epoch == epoch { result[entry.key.type] = entry.value }
+            }
+        }
+    }
+
+    public func movePosition(
+        from peer: ServerID, epoch: Int32, type: BusinessTypeID, expected: Int64, to position: Position
+    ) async throws -> Bool {
+        try self.write { state in
+            let key = InMemoryState.PositionKey(peer: peer, epoch: epoch, type: type)
+            let known = state.positions[key] ?? ReceivedPosition(position: .start, reported: 0)
+            guard known.position.number == expected else { return false }
+            state.positions[key] = ReceivedPosition(position: position, reported: known.reported)
+            return true
+        }
+    }
+
+    public func reportPosition(from peer: ServerID, epoch: Int32, type: BusinessTypeID, number: Int64) async throws {
+        try self.write { state in
+            let key = InMemoryState.PositionKey(peer: peer, epoch: epoch, type: type)
+            guard let known = state.positions[key] else { return }
+            state.positions[key]?.reported = max(number, known.reported)
+        }
+    }
+
+    public func putConfirmation(_ confirmation: Confirmation) async throws {
+        try self.write { state in
+            let key = InMemoryState.ConfirmationKey(peer: confirmation.peer, type: confirmation.type)
+            state.confirmations[key] = confirmation
+        }
+    }
+
+    public func confirmations() async throws -> [Confirmation] {
+        self.read { $0.confirmations.values.sorted { ($0.peer, $0.type) < ($1.peer, $1.type) } }
+    }
+
+    // MARK: - Log
+
+    public func takeLogNumbers(ofType type: BusinessTypeID, count: Int) async throws -> Int64 {
+        try self.write { state in
+            let first = (state.lastPlaces[type] ?? 0) + 1
+            state.lastPlaces[type] = first + Int64(count) - 1
+            return first
+        }
+    }
+
+    public func appendLog(_ records: [LogRecord]) async throws {
+        try self.write { state in
+            for record in records {
+                state.log[InMemoryState.LogKey(type: record.record.type, audience: record.audience), default: []].append(record)
+            }
+        }
+    }
+
+    public func logTails(of audiences: [Audience]) async throws -> [BusinessTypeID: Int64] {
+        self.read { state in
+            state.log.reduce(into: [:]) { tails, entry in
+                guard audiences.contains(entry.key.audience), let last = entry.value.last else { return }
+                tails[entry.key.type] = max(tails[entry.key.type] ?? 0, last.logSeq)
+            }
+        }
+    }
+
+    public func logPage(
+        ofType type: BusinessTypeID, audience: Audience, after place: Int64, limit: Int, bytesMax: Int, own: LogOwner
+    ) async throws -> LogPage {
+        self.read { state in
+            let log = state.log[InMemoryState.LogKey(type: type, audience: audience)] ?? []
+            let after = log.drop { $0.logSeq <= place }
+            var bytes = 0
+            var records: [LogRecord] = []
+            for var record in after.prefix(limit) {
+                if own.owns(record) { record.record.payload = "" }
+                bytes += record.record.payload.utf8.count
+                guard records.isEmpty || bytes <= bytesMax else { break }
+                records.append(record)
+            }
+            return LogPage(records: records, isLast: records.count == after.count)
+        }
+    }
+
+    public func logRecord(ofType type: BusinessTypeID, audience: Audience, at place: Int64) async throws -> LogRecord? {
+        self.read { state in
+            state.log[InMemoryState.LogKey(type: type, audience: audience)]?.first { $0.logSeq == place }
+        }
+    }
+
+    // MARK: - Entities
+
+    public func lockEntities(_ ids: [EntityID]) async throws -> [EntityID: EntityState] { try await self.entities(ids) }
+
+    public func entities(_ ids: [EntityID]) async throws -> [EntityID: EntityState] {
+        self.read { state in ids.reduce(into: [:]) { $0[$1] = state.entities[$1] } }
+    }
+
+    public func insertEntities(_ states: [EntityState]) async throws {
+        try self.write { state in
+            for entity in states {
+                guard state.entities.updateValue(entity, forKey: entity.id) == nil else {
+                    throw DataSyncError(.storageBusy, operation: "insertEntities")
+                }
+            }
+        }
+    }
+
+    public func updateEntities(_ states: [EntityState]) async throws {
+        try self.write { state in
+            for entity in states where state.entities[entity.id] != nil { state.entities[entity.id] = entity }
+        }
+    }
+
+    public func raiseEntities(_ states: [EntityState]) async throws {
+        try self.write { state in
+            for entity in states where state.entities[entity.id]?.version ?? 0 < entity.version {
+                state.entities[entity.id] = entity
+            }
+        }
+    }
+
+    // MARK: - Memos
+
+    public func insertMemos(_ memos: [Memo]) async throws {
+        try self.write { state in
+            for var memo in memos {
+                state.lastMemoID += 1
+                memo.id = state.lastMemoID
+                let key = InMemoryState.MemoKey(line: memo.line, number: memo.number)
+                guard state.memoIDs.updateValue(memo.id, forKey: key) == nil else {
+                    throw DataSyncError(.storageBusy, operation: "insertMemos")
+                }
+                state.memos[memo.id] = memo
+            }
+        }
+    }
+
+    public func updateMemos(_ memos: [Memo]) async throws {
+        try self.write { state in
+            for memo in memos {
+                guard var known = state.memos[memo.id] else { continue }
+                known.note(memo.outcome)
+                known.version = memo.version
+                known.tries = memo.tries
+                known.nextTry = memo.nextTry
+                if !memo.holdsPayload {
+                    known.holdsPayload = false
+                    known.record.payload = ""
+                }
+                state.memos[memo.id] = known
+            }
+        }
+    }
+
+    public func beginTry(ofMemo id: Int64, disposition: Disposition, tries: Int) async throws -> Bool {
+        try self.write { state in
+            guard let memo = state.memos[id], memo.disposition == disposition, memo.tries == tries else { return false }
+            state.memos[id]?.tries += 1
+            return true
+        }
+    }
+
+    public func memo(_ id: Int64) async throws -> Memo? { self.read { $0.memos[id] } }
+
+    public func memos(in line: MemoLine, numbers: [Int64]) async throws -> [Memo] {
+        self.read { state in
+            Set(numbers).sorted().compactMap { state.memoIDs[InMemoryState.MemoKey(line: line, number: $0)] }.compactMap { state.memos[$0] }
+        }
+    }
+
+    public func memos(in line: MemoLine, numbers: ClosedRange<Int64>, limit: Int) async throws -> [Memo] {
+        self.read { state in
+            let found = state.memos.values.filter { $0.line == line && numbers.contains($0.number) }
+            return found.sorted { $0.number < $1.number }.prefix(limit).map(\.withoutPayload)
+        }
+    }
+
+    public func openEntities(
+        at receiver: ServerID, from sender: ServerID, among entities: Set<EntityID>
+    ) async throws -> Set<EntityID> {
+        self.read { state in
+            Set(state.open(at: receiver, from: sender).map(\.entity).filter { entities.contains($0) })
+        }
+    }
+
+    public func firstOpenMemo(at receiver: ServerID, from sender: ServerID, of entity: EntityID) async throws -> Int64? {
+        self.read { state in state.open(at: receiver, from: sender).filter { $0.entity == entity }.map(\.id).min() }
+    }
+
+    public func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        self.read { state in
+            let open = state.open(at: receiver, from: sender).filter { $0.line.type == type }
+            return OpenUsage(records: open.count, bytes: open.reduce(0) { $0 + $1.record.payload.utf8.count })
+        }
+    }
+
+    public func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64] {
+        self.read { state in
+            let due = state.memos.values.filter { $0.line.receiver == receiver && $0.disposition.isOpen && $0.nextTry <= time }
+            return due.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }.prefix(limit).map(\.id)
+        }
+    }
+
+    public func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws {
+        try self.write { state in
+            for memo in state.open(at: receiver, from: sender) where memo.entity == entity {
+                state.memos[memo.id]?.nextTry = min(memo.nextTry, time)
+            }
+        }
+    }
+
+    public func memosToAsk(at receiver: ServerID, limit: Int) async throws -> [Memo] {
+        self.read { state in
+            let open = state.memos.values.filter { $0.line.receiver == receiver && $0.disposition.isOpen }
+            return open.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }.prefix(limit).map(\.withoutPayload)
+        }
+    }
+
+    public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
+        self.read { state in
+            let found = state.memos.values.filter { $0.id > id && dispositions.contains($0.disposition) }
+            return found.sorted { $0.id < $1.id }.prefix(limit).map(\.withoutPayload)
+        }
+    }
+
+    public func memoCounts() async throws -> [MemoCount] {
+        self.read { state in
+            let groups = Dictionary(grouping: state.memos.values) {
+                MemoCount(receiver: $0.line.receiver, type: $0.line.type, disposition: $0.disposition, count: 0)
+            }
+            return groups.map { key, memos in
+                var count = key
+                count.count = memos.count
+                return count
+            }.sorted { ($0.receiver, $0.type, $0.disposition.rawValue) < ($1.receiver, $1.type, $1.disposition.rawValue) }
+        }
+    }
+}
+
+extension InMemoryState {
+    func row(_ id: Int64) -> OutboxRow? { id >= 1 && id <= self.outbox.count ? self.outbox[Int(id) - 1] : nil }
+
+    mutating func apply(_ settlement: OutboxSettlement) {
+        let index = Int(settlement.id) - 1
+        self.outbox[index].head.state = settlement.state
+        self.outbox[index].synID = settlement.synID
+        self.outbox[index].attempts = settlement.attempts
+        self.outbox[index].reason = settlement.reason
+    }
+
+    func open(at receiver: ServerID, from sender: ServerID) -> some Sequence<Memo> {
+        self.memos.values.lazy.filter {
+            $0.line.receiver == receiver && $0.line.sender == sender && $0.disposition.isOpen
+        }
+    }
+}
+
+extension OutboxRow {
+    var name: EntityName? { self.key.map { EntityName(type: self.head.type, key: $0) } }
+}
+
+extension Memo {
+    var withoutPayload: Memo {
+        var memo = self
+        memo.record.payload = ""
+        return memo
+    }
+}

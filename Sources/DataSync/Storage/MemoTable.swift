@@ -1,0 +1,136 @@
+/// `sync_memo`: the records that were not simply applied: parked, waiting and dead ones, and what was done about them.
+///
+/// The receiver's row is the truth and holds the payload. The sender keeps a row without one for each record whose fate
+/// is not decided yet at the receiver, so that it can ask, and for the dead ones, so that a person sees them on both sides.
+public protocol MemoTable {
+    /// Inserts rows; their `id` is ignored. Throws `storageBusy` if one exists for the same number.
+    func insertMemos(_ memos: [Memo]) async throws
+    /// Rewrites everything of a row that can change.
+    func updateMemos(_ memos: [Memo]) async throws
+    /// Begins a try: raises `tries` if it is still `tries` and the record is still in `disposition`.
+    ///
+    /// This row is the position of a parked record. Two replicas cannot both try, and a commit whose outcome is unknown
+    /// cannot count twice.
+    /// - Returns: Whether it was.
+    func beginTry(ofMemo id: Int64, disposition: Disposition, tries: Int) async throws -> Bool
+
+    func memo(_ id: Int64) async throws -> Memo?
+    /// The rows of one line for these numbers.
+    func memos(in line: MemoLine, numbers: [Int64]) async throws -> [Memo]
+    /// The rows of one line in a range of numbers, by number, without payload.
+    func memos(in line: MemoLine, numbers: ClosedRange<Int64>, limit: Int) async throws -> [Memo]
+    /// Which of `entities` have open rows at `receiver` that came from `sender`.
+    func openEntities(at receiver: ServerID, from sender: ServerID, among entities: Set<EntityID>) async throws -> Set<EntityID>
+    /// The smallest id of an open row of the entity, which is the one to be tried first.
+    func firstOpenMemo(at receiver: ServerID, from sender: ServerID, of entity: EntityID) async throws -> Int64?
+    /// How much is open of one line's type.
+    func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage
+    /// Open rows at `receiver` whose next try is due, by that time: ids only.
+    func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64]
+    /// Makes the open rows of an entity due at `time`.
+    func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws
+    /// Open rows at `receiver`, which is another server, by when they were last asked about: without payload.
+    func memosToAsk(at receiver: ServerID, limit: Int) async throws -> [Memo]
+    /// Rows of any of `dispositions` above `id`, by id, without payload.
+    func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo]
+    /// How many rows stand how, by where they are held.
+    func memoCounts() async throws -> [MemoCount]
+}
+
+/// The line that a number belongs to: what `sender` sends to `receiver` of one type.
+public struct MemoLine: Hashable, Sendable {
+    public var receiver: ServerID
+    public var sender: ServerID
+    /// The epoch of the numbers: the sender's, or the log's.
+    public var epoch: Int32
+    public var type: BusinessTypeID
+
+    public init(receiver: ServerID, sender: ServerID, epoch: Int32, type: BusinessTypeID) {
+        self.receiver = receiver
+        self.sender = sender
+        self.epoch = epoch
+        self.type = type
+    }
+}
+
+public struct OpenUsage: Hashable, Sendable {
+    public var records: Int
+    public var bytes: Int
+
+    public init(records: Int, bytes: Int) {
+        self.records = records
+        self.bytes = bytes
+    }
+}
+
+public struct MemoCount: Hashable, Sendable {
+    public var receiver: ServerID
+    public var type: BusinessTypeID
+    public var disposition: Disposition
+    public var count: Int
+
+    public init(receiver: ServerID, type: BusinessTypeID, disposition: Disposition, count: Int) {
+        self.receiver = receiver
+        self.type = type
+        self.disposition = disposition
+        self.count = count
+    }
+}
+
+public struct Memo: Hashable, Sendable {
+    public var id: Int64
+    public var line: MemoLine
+    /// The record's number in the line: its `synID`, or its place in the log.
+    public var number: Int64
+    public var scope: ServerID
+    /// The record by its origin's numbers. The payload is empty where this server does not hold it.
+    public var record: SyncRecord
+    public var holdsPayload: Bool
+    public var disposition: Disposition
+    public var reason: ReasonCode
+    public var detail: String?
+    /// Definite refusals.
+    public var attempts: Int
+    /// All tries, those included that were not counted.
+    public var tries: Int
+    /// Milliseconds since 1970.
+    public var nextTry: Int64
+    public var created: Int64
+    /// The place in the log that it got when it was applied; 0 until then.
+    public var version: Int64
+
+    public init(
+        id: Int64 = 0, line: MemoLine, number: Int64, scope: ServerID, record: SyncRecord, holdsPayload: Bool,
+        disposition: Disposition, reason: ReasonCode, detail: String? = nil, attempts: Int = 0, tries: Int = 0,
+        nextTry: Int64, created: Int64, version: Int64 = 0
+    ) {
+        self.id = id
+        self.line = line
+        self.number = number
+        self.scope = scope
+        self.record = record
+        self.holdsPayload = holdsPayload
+        self.disposition = disposition
+        self.reason = reason
+        self.detail = detail
+        self.attempts = attempts
+        self.tries = tries
+        self.nextTry = nextTry
+        self.created = created
+        self.version = version
+    }
+
+    public var entity: EntityID { EntityID(type: self.line.type, scope: self.scope, key: self.record.key) }
+
+    public var outcome: Outcome {
+        Outcome(self.disposition, reason: self.reason, detail: self.detail, attempts: self.attempts, version: self.version)
+    }
+
+    public mutating func note(_ outcome: Outcome) {
+        self.disposition = outcome.disposition
+        self.reason = outcome.reason
+        self.detail = outcome.detail
+        self.attempts = outcome.attempts
+        if outcome.version > 0 { self.version = outcome.version }
+    }
+}

@@ -1,0 +1,250 @@
+/// `sync_data` (同步数据表) and the manifests over it: what this server's applications want to be carried.
+///
+/// Applications insert; DataSync alone changes what was inserted. A row is *new* until it is numbered; where it is
+/// numbered by a manifest it stays as it is until it is settled, so that numbering costs no write per row.
+public protocol OutboxTable {
+    /// Inserts rows as an application does.
+    func appendOutbox(_ rows: [NewOutboxRow]) async throws
+
+    /// Up to which id committed rows were read for numbering. It only limits what is read; it never decides: a
+    /// transaction with a smaller id may commit later, and is found by looking below.
+    func outboxFrontier() async throws -> Int64
+    /// Moves the frontier if it is still `from`.
+    /// - Returns: Whether it was.
+    func moveOutboxFrontier(from: Int64, to: Int64) async throws -> Bool
+    /// Whether a row above `id` is committed.
+    func hasOutboxRows(after id: Int64) async throws -> Bool
+
+    /// Committed rows with an id in `ids`, by id: a plain read, which never waits for an open transaction.
+    /// - Parameter newOnly: Leaves out rows that are settled or known to be received. Rows that a manifest covers are new.
+    func outboxHeads(in ids: ClosedRange<Int64>, newOnly: Bool, limit: Int) async throws -> [OutboxHead]
+    /// The rows with these ids, by id. Ids without a row are left out.
+    func outboxRows(_ ids: [Int64]) async throws -> [OutboxRow]
+    /// New rows of one type above `id`, by id.
+    func newOutboxRows(ofType type: BusinessTypeID, after id: Int64, limit: Int) async throws -> [OutboxRow]
+    /// Which of `names` have committed rows that are not settled: new, numbered, or open at the peer.
+    func unsettledNames(among names: Set<EntityName>) async throws -> Set<EntityName>
+    /// The new rows of `names`, by id. At the cloud, where rows are settled when they are numbered.
+    func newOutboxRows(of names: Set<EntityName>, limit: Int) async throws -> [OutboxRow]
+    /// The row with this number in an own stream, once it is settled or open; slow without `name`.
+    func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow?
+
+    /// Writes the numbers and the state of rows that are new.
+    /// - Returns: How many rows were new and are changed now. The caller rolls back if that is not all of them.
+    func settleOutbox(_ settlements: [OutboxSettlement]) async throws -> Int
+    /// Writes what is known of rows that are open at the peer, or of which a branch refused a copy.
+    func updateOutbox(_ settlements: [OutboxSettlement]) async throws
+
+    /// Takes the next `count` numbers of a stream; the counter stays locked to the end of the transaction.
+    /// - Returns: The first of them, 1 for a new stream.
+    func takeNumbers(_ stream: StreamID, count: Int) async throws -> Int64
+
+    /// The last number given in each stream of `origin` and `epoch`.
+    func lastNumbers(origin: ServerID, epoch: Int32) async throws -> [BusinessTypeID: Int64]
+
+    func insertManifests(_ manifests: [Manifest]) async throws
+    /// The first manifests of a type that are not wholly settled, by epoch and number.
+    func manifests(ofType type: BusinessTypeID, after position: ManifestKey?, limit: Int) async throws -> [Manifest]
+    /// For every type that has manifests: how many rows they cover that are not settled, and the oldest creation time.
+    func manifestSummary() async throws -> [BusinessTypeID: Backlog]
+    /// Of `ids`, those that a manifest covers.
+    func manifestedIDs(in ids: ClosedRange<Int64>) async throws -> Set<Int64>
+    /// Says that the first `settled` rows of a manifest are settled; removes it when all are.
+    func settleManifest(_ key: ManifestKey, settled: Int) async throws
+}
+
+/// The name of an entity as the outbox knows it, which has no scope.
+public struct EntityName: Hashable, Sendable, Comparable {
+    public var type: BusinessTypeID
+    public var key: EntityKey
+
+    public init(type: BusinessTypeID, key: EntityKey) {
+        self.type = type
+        self.key = key
+    }
+
+    public static func < (left: Self, right: Self) -> Bool {
+        left.type != right.type ? left.type < right.type : left.key < right.key
+    }
+}
+
+/// What an application names when it inserts; everything else has a default.
+public struct NewOutboxRow: Hashable, Sendable {
+    public var type: BusinessTypeID
+    public var key: EntityKey
+    public var payload: String
+    /// `data_to_server_id`: whom a `target` record is for; at the cloud, the home of an `origin` entity.
+    public var target: ServerID
+    /// Milliseconds since 1970; nil for now.
+    public var createTime: Int64?
+    public var client: Int8?
+
+    public init(
+        type: BusinessTypeID, key: EntityKey, payload: String, target: ServerID = .cloud, createTime: Int64? = nil,
+        client: Int8? = nil
+    ) {
+        self.type = type
+        self.key = key
+        self.payload = payload
+        self.target = target
+        self.createTime = createTime
+        self.client = client
+    }
+}
+
+/// As much of an outbox row as numbering needs.
+public struct OutboxHead: Hashable, Sendable {
+    public var id: Int64
+    public var type: BusinessTypeID
+    public var createTime: Int64
+    /// Of the payload.
+    public var bytes: Int
+    /// ``CRC32/ofRow(key:payload:)``.
+    public var digest: UInt32
+    public var state: OutboxState
+
+    public init(
+        id: Int64, type: BusinessTypeID, createTime: Int64, bytes: Int, digest: UInt32, state: OutboxState = .new
+    ) {
+        self.state = state
+        self.id = id
+        self.type = type
+        self.createTime = createTime
+        self.bytes = bytes
+        self.digest = digest
+    }
+}
+
+public struct OutboxRow: Hashable, Sendable {
+    public var head: OutboxHead
+    public var uid: RecordUID
+    /// Nil if `data_from_detail` is empty or not UTF-8: such a row cannot be sent.
+    public var key: EntityKey?
+    public var target: ServerID
+    public var client: Int8?
+    public var payload: String
+    public var synID: Int64
+    public var attempts: Int
+    public var reason: ReasonCode
+
+    public init(
+        head: OutboxHead, uid: RecordUID, key: EntityKey?, target: ServerID, client: Int8?, payload: String,
+        synID: Int64 = 0, attempts: Int = 0, reason: ReasonCode = .none
+    ) {
+        self.head = head
+        self.uid = uid
+        self.key = key
+        self.target = target
+        self.client = client
+        self.payload = payload
+        self.synID = synID
+        self.attempts = attempts
+        self.reason = reason
+    }
+
+    public var id: Int64 { self.head.id }
+    public var state: OutboxState { self.head.state }
+    /// What a row is called whose `data_from_detail` cannot be sent.
+    var substituteKey: EntityKey { EntityKey("unnamed:\(self.id)") }
+}
+
+/// Column `state` of `sync_data`.
+public enum OutboxState: UInt8, Hashable, Sendable {
+    /// As inserted; perhaps numbered by a manifest, perhaps on its way.
+    case new = 0
+    /// The peer has it, and has not settled it: parked, waiting or suspect there.
+    case open = 1
+    case settled = 2
+}
+
+/// What is written into a row of the outbox when its peer has answered.
+public struct OutboxSettlement: Hashable, Sendable {
+    public var id: Int64
+    public var type: BusinessTypeID
+    public var synID: Int64
+    public var state: OutboxState
+    /// `fail_num`.
+    public var attempts: Int
+    /// `result_of_send_business`.
+    public var reason: ReasonCode
+    /// The reason in words.
+    public var detail: String?
+
+    public init(
+        id: Int64, type: BusinessTypeID, synID: Int64, state: OutboxState, attempts: Int = 0, reason: ReasonCode,
+        detail: String? = nil
+    ) {
+        self.id = id
+        self.type = type
+        self.synID = synID
+        self.state = state
+        self.attempts = attempts
+        self.reason = reason
+        self.detail = detail
+    }
+}
+
+public struct ManifestKey: Hashable, Sendable, Comparable {
+    public var epoch: Int32
+    public var type: BusinessTypeID
+    public var firstSynID: Int64
+
+    public init(epoch: Int32, type: BusinessTypeID, firstSynID: Int64) {
+        self.epoch = epoch
+        self.type = type
+        self.firstSynID = firstSynID
+    }
+
+    public static func < (left: Self, right: Self) -> Bool {
+        (left.epoch, left.type, left.firstSynID) < (right.epoch, right.type, right.firstSynID)
+    }
+}
+
+/// Which rows got which numbers: the entry at index i is number `firstSynID + i` of its stream.
+///
+/// One row of `sync_batch` for up to a thousand rows of the outbox, with what a batch cut needs to know of them.
+public struct Manifest: Hashable, Sendable {
+    public struct Entry: Hashable, Sendable {
+        public var id: Int64
+        public var createTime: Int64
+        public var bytes: Int
+        /// Of the row when it was numbered; one that changed since is not sent.
+        public var digest: UInt32
+
+        public init(id: Int64, createTime: Int64, bytes: Int, digest: UInt32) {
+            self.id = id
+            self.createTime = createTime
+            self.bytes = bytes
+            self.digest = digest
+        }
+    }
+
+    public var key: ManifestKey
+    public var run: Fingerprint
+    /// By id.
+    public var entries: [Entry]
+    /// How many entries, from the first, are settled.
+    public var settled: Int
+
+    public init(key: ManifestKey, run: Fingerprint, entries: [Entry], settled: Int = 0) {
+        self.key = key
+        self.run = run
+        self.entries = entries
+        self.settled = settled
+    }
+
+    public var lastSynID: Int64 { self.key.firstSynID + Int64(self.entries.count) - 1 }
+    public func synID(at index: Int) -> Int64 { self.key.firstSynID + Int64(index) }
+}
+
+/// What waits to be sent of one type.
+public struct Backlog: Hashable, Sendable {
+    public var records: Int
+    /// Milliseconds since 1970, by the clock that wrote the rows.
+    public var oldestCreateTime: Int64
+
+    public init(records: Int, oldestCreateTime: Int64) {
+        self.records = records
+        self.oldestCreateTime = oldestCreateTime
+    }
+}

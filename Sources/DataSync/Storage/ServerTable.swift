@@ -1,0 +1,70 @@
+/// `sync_server` (门店信息): the branches at the cloud; at a branch, itself and the cloud.
+public protocol ServerTable {
+    func server(_ id: ServerID) async throws -> ServerRow?
+    /// By id.
+    func servers() async throws -> [ServerRow]
+    /// Throws `invalidState` if the id is taken.
+    func insertServer(_ row: ServerRow) async throws
+    /// Writes `row` if nobody changed it since it was read: if its `operation` is still the stored one, which is raised.
+    /// - Returns: Whether it was.
+    func replaceServer(_ row: ServerRow) async throws -> Bool
+
+    /// Raises the operation number of `id`'s row if its session and epoch are these and its status is active.
+    ///
+    /// The first statement of every write that a branch causes at the cloud, and of every write of an agent in its own
+    /// database. It changes a value, so it holds where a lock or a read does not (Galera), serialises the requests of one
+    /// branch, fences an old or cloned agent, and makes a suspension effective at once.
+    /// - Parameter time: Now, in milliseconds since 1970, kept as last seen.
+    /// - Returns: Whether it did; if not, nothing was written.
+    func raiseFence(_ id: ServerID, session: Int64, epoch: Int32, time: Int64) async throws -> Bool
+}
+
+public struct ServerRow: Hashable, Sendable {
+    public enum Status: String, Hashable, Sendable, CaseIterable {
+        /// Added, has not joined yet.
+        case invited
+        case active
+        case suspended
+    }
+
+    public var id: ServerID
+    public var name: String
+    public var status: Status
+    /// The Ed25519 public key in base64url, once it has joined.
+    public var publicKey: String?
+    /// The SHA-256 of the join token's secret, in hex, until it is used.
+    public var joinDigest: String?
+    /// Milliseconds since 1970.
+    public var joinExpires: Int64
+    /// The epoch of the streams of this server.
+    public var epoch: Int32
+    /// The fencing number of its newest session; at a branch, of its own row, the term of the newest agent.
+    public var session: Int64
+    /// The nonce that opened that session: the same nonce gets the same answer.
+    public var nonce: String?
+    /// Raised by every write, so that no two writers believe the same.
+    public var operation: Int64
+    /// The software version that it last reported.
+    public var version: String?
+    /// Milliseconds since 1970, by the clock of whom it wrote; 0 for never.
+    public var lastSeen: Int64
+
+    public init(
+        id: ServerID, name: String, status: Status, publicKey: String? = nil, joinDigest: String? = nil,
+        joinExpires: Int64 = 0, epoch: Int32 = 1, session: Int64 = 0, nonce: String? = nil, operation: Int64 = 0,
+        version: String? = nil, lastSeen: Int64 = 0
+    ) {
+        self.id = id
+        self.name = name
+        self.status = status
+        self.publicKey = publicKey
+        self.joinDigest = joinDigest
+        self.joinExpires = joinExpires
+        self.epoch = epoch
+        self.session = session
+        self.nonce = nonce
+        self.operation = operation
+        self.version = version
+        self.lastSeen = lastSeen
+    }
+}

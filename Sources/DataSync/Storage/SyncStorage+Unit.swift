@@ -1,0 +1,20 @@
+extension SyncStorage {
+    /// Runs one of DataSync's own units: again after a rollback that may not happen twice, and again after a commit whose
+    /// outcome is unknown. Every unit is written so that its second run finds what the first one left.
+    ///
+    /// - Throws: `storageBusy` after `attemptsMax` attempts, or the unit's error.
+    func runUnit<Result: Sendable>(
+        attemptsMax: Int, _ environment: SyncEnvironment, _ body: (Transaction) async throws -> Result
+    ) async throws -> Result {
+        var attempt = 1
+        while true {
+            do {
+                return try await self.withTransaction(.write, body)
+            } catch let error as DataSyncError where error.code.isWorthRunningAgain && attempt < attemptsMax {
+                attempt += 1
+                // 20 to 500 ms: the two that met must not meet again.
+                try await environment.clock.sleep(for: .milliseconds(20 + 480 * environment.jitter()))
+            }
+        }
+    }
+}
