@@ -92,6 +92,10 @@ let package = Package(
         .executableTarget(
             name: "datasync-local", dependencies: ["DataSyncPrograms", "DataSyncHTTP", "DataSyncServer"],
             swiftSettings: settings),
-        .testTarget(name: "DataSyncTests", dependencies: ["DataSync"], swiftSettings: settings),
+        .testTarget(name: "DataSyncTests", dependencies: ["DataSync", "DataSyncTesting"], swiftSettings: settings),
+        .testTarget(
+            name: "DataSyncSQLiteTests", dependencies: ["DataSyncSQLite", "DataSyncTesting"], swiftSettings: settings),
+        .testTarget(
+            name: "DataSyncMySQLTests", dependencies: ["DataSyncMySQL", "DataSyncTesting"], swiftSettings: settings),
     ]
 )

@@ -184,7 +184,7 @@ extension Agent {
 
     private func write(_ settling: Settling, in transaction: Storage.Transaction) async throws {
         if !settling.settlements.isEmpty {
-            let changed = try await transaction.settleOutbox(settling.settlements)
+            let changed = try await transaction.settleOutbox(settling.settlements, origin: self.id)
             // Fewer where this runs again after a commit that had succeeded, or where somebody changed rows by hand: the
             // cloud has the records either way.
             if changed != settling.settlements.count {

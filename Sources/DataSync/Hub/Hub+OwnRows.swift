@@ -148,7 +148,7 @@ extension Hub {
                     id: row.id, type: row.head.type, synID: synIDs[row.uid]!, state: .settled, attempts: outcome.attempts,
                     reason: outcome.reason, detail: outcome.detail)
             }
-        guard try await transaction.settleOutbox(settlements) == settlements.count else {
+        guard try await transaction.settleOutbox(settlements, origin: .cloud) == settlements.count else {
             throw DataSyncError(.storageBusy, operation: "number", detail: "another replica numbered the same rows")
         }
         if !refused.isEmpty { try await self.insertMemos(of: refused, synIDs: synIDs, epoch: epoch, in: transaction) }

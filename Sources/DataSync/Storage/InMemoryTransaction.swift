@@ -159,7 +159,7 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { state in state.outbox.first { $0.name == name && $0.synID == synID } }
     }
 
-    public func settleOutbox(_ settlements: [OutboxSettlement]) async throws -> Int {
+    public func settleOutbox(_ settlements: [OutboxSettlement], origin: ServerID) async throws -> Int {
         try self.write { state in
             var count = 0
             for settlement in settlements where state.row(settlement.id)?.state == .new {
@@ -406,7 +406,8 @@ public final class InMemoryTransaction: SyncTransaction {
 
     public func memos(in line: MemoLine, numbers: [Int64]) async throws -> [Memo] {
         self.read { state in
-            Set(numbers).sorted().compactMap { state.memoIDs[InMemoryState.MemoKey(line: line, number: $0)] }.compactMap { state.memos[$0] }
+            Set(numbers).sorted().compactMap { state.memoIDs[InMemoryState.MemoKey(line: line, number: $0)] }
+                .compactMap { state.memos[$0]?.withoutPayload }
         }
     }
 

@@ -15,7 +15,7 @@ public protocol MemoTable {
     func beginTry(ofMemo id: Int64, disposition: Disposition, tries: Int) async throws -> Bool
 
     func memo(_ id: Int64) async throws -> Memo?
-    /// The rows of one line for these numbers.
+    /// The rows of one line for these numbers, by number, without payload.
     func memos(in line: MemoLine, numbers: [Int64]) async throws -> [Memo]
     /// The rows of one line in a range of numbers, by number, without payload.
     func memos(in line: MemoLine, numbers: ClosedRange<Int64>, limit: Int) async throws -> [Memo]

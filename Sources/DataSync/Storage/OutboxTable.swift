@@ -29,9 +29,9 @@ public protocol OutboxTable {
     /// The row with this number in an own stream, once it is settled or open; slow without `name`.
     func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow?
 
-    /// Writes the numbers and the state of rows that are new.
-    /// - Returns: How many rows were new and are changed now. The caller rolls back if that is not all of them.
-    func settleOutbox(_ settlements: [OutboxSettlement]) async throws -> Int
+    /// Writes the numbers, the origin and the state of those of these rows that are new. No other row is touched.
+    /// - Returns: How many rows were new and are changed now.
+    func settleOutbox(_ settlements: [OutboxSettlement], origin: ServerID) async throws -> Int
     /// Writes what is known of rows that are open at the peer, or of which a branch refused a copy.
     func updateOutbox(_ settlements: [OutboxSettlement]) async throws
 

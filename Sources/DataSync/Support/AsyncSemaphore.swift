@@ -18,6 +18,15 @@ public final class AsyncSemaphore: Sendable {
         self.state = Mutex(State(free: count))
     }
 
+    /// Takes a turn if one is free.
+    public func tryWait() -> Bool {
+        self.state.withLock { state in
+            guard state.free > 0 else { return false }
+            state.free -= 1
+            return true
+        }
+    }
+
     /// Waits for a turn; every successful wait must be followed by one ``signal()``.
     /// - Throws: `CancellationError` when the task is cancelled while it waits.
     public func wait() async throws {

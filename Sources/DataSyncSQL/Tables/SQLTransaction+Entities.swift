@@ -1,0 +1,67 @@
+public import DataSync
+
+extension SQLTransaction: EntityTable {
+    private static let columns = ["business_type", "scope", "entity", "version", "origin", "home", "audience", "deleted"]
+
+    public func lockEntities(_ ids: [EntityID]) async throws -> [EntityID: EntityState] {
+        try await self.entities(ids, suffix: self.dialect.forUpdate)
+    }
+
+    public func entities(_ ids: [EntityID]) async throws -> [EntityID: EntityState] {
+        try await self.entities(ids, suffix: "")
+    }
+
+    private func entities(_ ids: [EntityID], suffix: String) async throws -> [EntityID: EntityState] {
+        var states: [EntityID: EntityState] = [:]
+        // Consecutive, so that the order of locks stays the order of `ids`.
+        var start = 0
+        while start < ids.count {
+            let (type, scope) = (ids[start].type, ids[start].scope)
+            var end = start
+            while end < ids.count, ids[end].type == type, ids[end].scope == scope { end += 1 }
+            let sql = """
+                select entity, version, origin, home, audience, deleted from sync_entity
+                where business_type = ? and scope = ? and entity in (%@) order by entity\(suffix)
+                """
+            let keys = ids[start..<end].map { SQLValue.text($0.key.text) }
+            try await self.readList("entity", sql, before: [.int(type.rawValue), .int(scope.rawValue)], list: keys) { row in
+                guard let audience = Audience(rawValue: try row.int(4, as: Int32.self)) else {
+                    throw SQLError.unexpectedType(column: 4, expected: "an audience")
+                }
+                let id = EntityID(type: type, scope: scope, key: EntityKey(try row.text(0)))
+                states[id] = EntityState(
+                    id: id, version: try row.int(1), origin: try row.server(2), home: try row.server(3), audience: audience,
+                    isDeleted: try row.int(5) != 0)
+            }
+            start = end
+        }
+        return states
+    }
+
+    private static func batch(_ states: [EntityState], tail: String) -> SQLBatch {
+        var batch = SQLBatch(insertInto: "sync_entity", columns: self.columns, tail: tail, reservingRows: states.count)
+        for state in states {
+            batch.append([
+                .int(state.id.type.rawValue), .int(state.id.scope.rawValue), .text(state.id.key.text), .int(state.version),
+                .int(state.origin.rawValue), .int(state.home.rawValue), .int(state.audience.rawValue), .bool(state.isDeleted),
+            ])
+        }
+        return batch
+    }
+
+    public func insertEntities(_ states: [EntityState]) async throws {
+        try await self.write("entity", Self.batch(states, tail: ""))
+    }
+
+    public func updateEntities(_ states: [EntityState]) async throws {
+        // The rows exist and are locked, so the upsert updates every one of them, in one statement for all.
+        let tail = self.dialect.upsertTail(key: Array(Self.columns[..<3]), replacing: Array(Self.columns[3...]))
+        try await self.write("entity", Self.batch(states, tail: tail))
+    }
+
+    public func raiseEntities(_ states: [EntityState]) async throws {
+        let tail = self.dialect.upsertTail(
+            key: Array(Self.columns[..<3]), replacing: Array(Self.columns[4...]), whereGreater: "version")
+        try await self.write("entity", Self.batch(states, tail: tail))
+    }
+}

@@ -1,0 +1,40 @@
+import DataSync
+import DataSyncMySQL
+import DataSyncSQL
+import DataSyncTesting
+import Foundation
+import Synchronization
+import Testing
+
+/// The private server that `Scripts/test` starts, by the environment; nil without one.
+enum MySQLServer {
+    static let socket = ProcessInfo.processInfo.environment["DATASYNC_TEST_MYSQL_SOCKET"]
+    static let isAvailable = Self.socket != nil
+    static let hint: Comment = "DATASYNC_TEST_MYSQL_SOCKET is not set: Scripts/test starts a private MariaDB and sets it"
+
+    static func configuration(database: String) -> MySQLConfiguration {
+        MySQLConfiguration(socket: Self.socket, user: "root", database: database)
+    }
+
+    /// Makes an empty database of its own.
+    static func makeDatabase() async throws -> MySQLConfiguration {
+        let name = "t_\(UUID().uuidString.replacingOccurrences(of: "-", with: ""))"
+        let server = try await MySQLDatabase(self.configuration(database: "mysql")).connect()
+        _ = try await server.execute("create database \(name)", [])
+        await server.close()
+        return self.configuration(database: name)
+    }
+}
+
+func makeMySQLStorage() async throws -> SQLStorage<MySQLDatabase> {
+    let storage = SQLStorage(MySQLDatabase(try await MySQLServer.makeDatabase()))
+    try await storage.migrate()
+    return storage
+}
+
+@Test(
+    "MariaDB storage", .enabled(if: MySQLServer.isAvailable, MySQLServer.hint),
+    arguments: StorageContract<SQLStorage<MySQLDatabase>>.Case.allCases)
+func mariadb(_ testCase: StorageContract<SQLStorage<MySQLDatabase>>.Case) async throws {
+    try await StorageContract { try await makeMySQLStorage() }.run(testCase)
+}
