@@ -1,0 +1,115 @@
+import Crypto
+public import DataSync
+import FoundationEssentials
+import Glibc
+import JWTKit
+
+/// The Ed25519 key of one machine: a branch's, which never leaves the branch, or the cloud's.
+///
+/// No description shows it.
+public struct MachineKey: Sendable, CustomStringConvertible {
+    let key: EdDSA.PrivateKey
+    public let publicKey: MachinePublicKey
+
+    init(_ key: EdDSA.PrivateKey) {
+        self.key = key
+        self.publicKey = MachinePublicKey(key.publicKey)
+    }
+
+    /// A new key.
+    public static func generate() throws -> MachineKey { MachineKey(try EdDSA.PrivateKey(curve: .ed25519)) }
+
+    public var description: String { "MachineKey(\(self.publicKey.thumbprint))" }
+
+    // MARK: - Files
+
+    /// Reads a key in PEM form (PKCS #8).
+    /// - Throws: `invalidConfiguration` when the file is missing, is no key, or can be read by others.
+    public init(file path: String) throws(DataSyncError) {
+        func refuse(_ detail: String) -> DataSyncError {
+            DataSyncError(.invalidConfiguration, operation: "key", detail: "\(path): \(detail)")
+        }
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw refuse("there is no key file: run init, or join") }
+        guard status.st_mode & 0o077 == 0 else {
+            throw refuse("others can read this key: chmod 600 it, and if they may have, replace it")
+        }
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8), let key = try? EdDSA.PrivateKey(pem: text) else {
+            throw refuse("this is no Ed25519 key in PEM form")
+        }
+        self.init(key)
+    }
+
+    /// Writes the key to a new file that only this user can read: whole or not at all, and never over another key.
+    public func write(to path: String) throws(DataSyncError) {
+        func refuse(_ detail: String) -> DataSyncError {
+            DataSyncError(.invalidConfiguration, operation: "key", detail: "\(path): \(detail)")
+        }
+        let temporary = path + ".new"
+        unlink(temporary)
+        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw refuse("cannot be written: \(String(cString: strerror(errno)))") }
+        var text = self.key.pemRepresentation + "\n"
+        let written = text.withUTF8 { Glibc.write(descriptor, $0.baseAddress, $0.count) == $0.count } && fsync(descriptor) == 0
+        close(descriptor)
+        // A hard link, unlike a rename, fails where a file of that name exists.
+        guard written, link(temporary, path) == 0 else {
+            let reason = errno == EEXIST ? "a key exists already" : String(cString: strerror(errno))
+            unlink(temporary)
+            throw refuse("cannot be written: \(reason)")
+        }
+        unlink(temporary)
+    }
+}
+
+/// The public half of a ``MachineKey``.
+public struct MachinePublicKey: Hashable, Sendable, CustomStringConvertible {
+    /// The 32 bytes of the key in base64url, as `sync_server` stores them.
+    public let text: String
+    /// What people compare: the first half of the SHA-256 of those bytes, in hex.
+    public let thumbprint: String
+
+    init(_ key: EdDSA.PublicKey) {
+        self.text = Base64URL.encode(key.rawRepresentation)
+        self.thumbprint = SHA256.hash(data: key.rawRepresentation).prefix(16).map { Self.hex($0) }.joined()
+    }
+
+    /// Nil for what is no Ed25519 public key in base64url.
+    public init?(text: String) {
+        guard let bytes = Base64URL.decode(text), bytes.count == 32, let key = try? EdDSA.PublicKey(x: text, curve: .ed25519) else { return nil }
+        self.init(key)
+    }
+
+    var key: EdDSA.PublicKey {
+        get throws { try EdDSA.PublicKey(x: self.text, curve: .ed25519) }
+    }
+
+    public var description: String { self.thumbprint }
+
+    static func hex(_ byte: UInt8) -> String { (byte < 16 ? "0" : "") + String(byte, radix: 16) }
+}
+
+/// Digests of bodies and of secrets.
+public enum Digest {
+    /// SHA-256 in base64url, as tokens carry it.
+    public static func body(_ bytes: some Sequence<UInt8>) -> String { Base64URL.encode(Data(SHA256.hash(data: Data(bytes)))) }
+
+    /// SHA-256 in hex, as the database keeps it in place of a secret.
+    public static func secret(_ secret: String) -> String {
+        SHA256.hash(data: Data(secret.utf8)).map { MachinePublicKey.hex($0) }.joined()
+    }
+}
+
+/// Base64url without padding (RFC 4648, section 5).
+enum Base64URL {
+    static func encode(_ data: Data) -> String {
+        data.base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+    }
+
+    static func decode(_ text: String) -> Data? {
+        guard text.utf8.allSatisfy({ ($0 | 0x20 >= 97 && $0 | 0x20 <= 122) || (48...57).contains($0) || $0 == 45 || $0 == 95 }) else { return nil }
+        let padded = text.replacing("-", with: "+").replacing("_", with: "/") + String(repeating: "=", count: (4 - text.utf8.count % 4) % 4)
+        guard let data = Data(base64Encoded: padded), self.encode(data) == text else { return nil }
+        return data
+    }
+}

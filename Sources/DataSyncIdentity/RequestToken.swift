@@ -1,0 +1,269 @@
+public import DataSync
+import FoundationEssentials
+import JWTKit
+import Synchronization
+
+/// What a branch signs with each request: who asks, what exactly, in which session. Nobody can use it for another
+/// request, nor later than a minute after.
+struct RequestClaims: TokenClaims {
+    static let tokenType = "datasync-request+jwt"
+    static let expectedIssuer = "datasync-branch"
+    static let expectedAudience = "datasync-cloud"
+    static let lifetimeSecondsMax: Int64 = 60
+
+    var issuer = Self.expectedIssuer
+    var audience = Self.expectedAudience
+    var id: String
+    var issued: Int64
+    var expires: Int64
+    /// The branch's id.
+    var subject: String
+    var method: String
+    /// Without host and whatever a proxy puts before it: `/v1/push`.
+    var path: String
+    /// ``Digest/body(_:)`` of the bytes as sent.
+    var digest: String
+    /// The session of the request; absent where none is open yet.
+    var session: Int64?
+    var epoch: Int32?
+
+    enum CodingKeys: String, CodingKey {
+        case issuer = "iss", audience = "aud", id = "jti", issued = "iat", expires = "exp", subject = "sub"
+        case method = "htm", path = "htp", digest = "bod", session = "ses", epoch = "epo"
+    }
+}
+
+/// What the cloud signs with each answer: to which request, what exactly, and its time.
+struct AnswerClaims: TokenClaims {
+    static let tokenType = "datasync-answer+jwt"
+    static let expectedIssuer = "datasync-cloud"
+    static let expectedAudience = "datasync-branch"
+    static let lifetimeSecondsMax: Int64 = 60
+
+    var issuer = Self.expectedIssuer
+    var audience = Self.expectedAudience
+    /// That of the request.
+    var id: String
+    var issued: Int64
+    var expires: Int64
+    /// The branch that is answered.
+    var subject: String
+    var status: Int
+    /// Of the decoded body: a branch's HTTP client inflates before it hands out.
+    var digest: String
+    /// The cloud's clock, in milliseconds since 1970.
+    var time: Int64
+
+    enum CodingKeys: String, CodingKey {
+        case issuer = "iss", audience = "aud", id = "jti", issued = "iat", expires = "exp", subject = "sub"
+        case status = "sta", digest = "bod", time = "tim"
+    }
+}
+
+/// A request to the cloud as both sides see it.
+public struct SignedRequest: Sendable {
+    public var method: String
+    /// Without host and prefix: `/v1/push`.
+    public var path: String
+    /// As sent, before it is inflated.
+    public var body: [UInt8]
+    public var session: SessionID?
+
+    public init(method: String = "POST", path: String, body: [UInt8], session: SessionID?) {
+        self.method = method
+        self.path = path
+        self.body = body
+        self.session = session
+    }
+}
+
+/// How a branch proves who it is and knows that it is the cloud that answers.
+public final class BranchIdentity: Sendable {
+    public let branch: ServerID
+    private let key: MachineKey
+    private let cloudKey: MachinePublicKey
+    private let environment: SyncEnvironment
+    /// What the branch's clock is to be corrected by, in milliseconds. The system's clock is left alone.
+    private let offset = Mutex<Int64>(0)
+
+    public init(branch: ServerID, key: MachineKey, cloudKey: MachinePublicKey, environment: SyncEnvironment = .system) {
+        self.branch = branch
+        self.key = key
+        self.cloudKey = cloudKey
+        self.environment = environment
+    }
+
+    private var now: Int64 { self.environment.wallTime() + self.offset.withLock { $0 } }
+
+    /// How far the branch's clock is behind the cloud's, as far as it was told; 0 until it mattered.
+    public var clockOffsetMilliseconds: Int64 { self.offset.withLock { $0 } }
+
+    /// - Returns: The token for `request`, and the id that the answer must name.
+    public func sign(_ request: SignedRequest) async throws -> (token: String, id: String) {
+        var generator = self.environment
+        let id = RecordUID(using: &generator).hex
+        let seconds = self.now / 1_000
+        let claims = RequestClaims(
+            id: id, issued: seconds, expires: seconds + RequestClaims.lifetimeSecondsMax, subject: "\(self.branch.rawValue)",
+            method: request.method, path: request.path, digest: Digest.body(request.body), session: request.session?.number,
+            epoch: request.session?.epoch)
+        return (try await claims.sign(with: self.key, keyID: KeyID(self.branch, self.key.publicKey).text), id)
+    }
+
+    /// Checks that the pinned cloud gave this answer, to this request.
+    ///
+    /// The time of an answer is not compared with the branch's clock, which may be wrong by years: that it names the
+    /// request says that it is fresh.
+    /// - Throws: `peerUnreachable`: an answer of somebody else is no answer.
+    public func verify(_ token: String?, status: Int, body: [UInt8], request id: String) async throws {
+        func refuse(_ detail: String) -> DataSyncError { DataSyncError(.peerUnreachable, operation: "answer", detail: detail) }
+        guard let token else { throw refuse("the answer (HTTP \(status)) is not signed: something between this branch and the cloud answered") }
+        let issued = AnswerClaims.unverifiedIssueTime(token) ?? 0
+        let claims: AnswerClaims
+        do {
+            claims = try await StrictVerifier<AnswerClaims>.verify(token, now: issued) {
+                $0 == KeyID(.cloud, self.cloudKey).text ? self.cloudKey : nil
+            }
+        } catch is CancellationError { throw CancellationError() } catch {
+            throw refuse("the answer is not signed by the cloud that this branch joined: is a proxy inspecting TLS, or was the cloud's key replaced?")
+        }
+        guard claims.id == id, claims.subject == "\(self.branch.rawValue)", claims.status == status, claims.digest == Digest.body(body) else {
+            throw refuse("the answer belongs to another request, or was changed on its way")
+        }
+        self.cloudTime.withLock { $0 = claims.time }
+    }
+
+    private let cloudTime = Mutex<Int64?>(nil)
+
+    /// Takes over the time that another identity of the same branch was told.
+    public func adopt(timeOf other: BranchIdentity) {
+        let time = other.cloudTime.withLock { $0 }
+        self.cloudTime.withLock { $0 = time }
+        _ = self.adoptCloudTime()
+    }
+
+    /// Corrects the time of further tokens by what the last verified answer said.
+    /// - Returns: By how much, in milliseconds.
+    public func adoptCloudTime() -> Int64 {
+        guard let time = self.cloudTime.withLock({ $0 }) else { return 0 }
+        let difference = time - self.environment.wallTime()
+        self.offset.withLock { $0 = difference }
+        return difference
+    }
+}
+
+extension AnswerClaims {
+    /// The time that a token claims to be of, whoever made it.
+    fileprivate static func unverifiedIssueTime(_ token: String) -> Int64? {
+        struct Issued: Decodable { var iat: Int64 }
+        let parts = token.split(separator: ".")
+        guard parts.count == 3, let data = Base64URL.decode(String(parts[1])) else { return nil }
+        return (try? JSONDecoder().decode(Issued.self, from: data))?.iat
+    }
+}
+
+/// How the cloud knows who asks, and how it signs what it answers.
+public struct CloudIdentity: Sendable {
+    private let key: MachineKey
+    private let environment: SyncEnvironment
+
+    public init(key: MachineKey, environment: SyncEnvironment = .system) {
+        self.key = key
+        self.environment = environment
+    }
+
+    public var publicKey: MachinePublicKey { self.key.publicKey }
+
+    /// A request whose sender is known.
+    public struct Caller: Sendable {
+        public let branch: ServerID
+        /// Of the request, to be named by the answer.
+        public let id: String
+        /// The session that the token was signed for.
+        public let session: SessionID?
+    }
+
+    /// Who made `request`.
+    /// - Parameter publicKey: The stored public key of a branch, or nil: looked up before any cryptography.
+    /// - Throws: `unauthorized`, or ``SkewedRequest`` when only the time is wrong.
+    public func verify(
+        _ token: String?, of request: SignedRequest, publicKey: (ServerID) async throws -> String?
+    ) async throws -> Caller {
+        let refusal = DataSyncError(.unauthorized, operation: "token", detail: "the token does not fit the request")
+        guard let token else { throw refusal }
+        let now = self.environment.wallTime() / 1_000
+        var skew: DataSyncError?
+        let claims: RequestClaims
+        do { claims = try await self.claims(of: token, now: now, publicKey: publicKey) } catch let error as DataSyncError
+        where error.code == .clockSkew {
+            skew = error
+            // The signature is right: read again by the token's own time, to be able to answer whom it names.
+            claims = try await self.claims(of: token, now: Self.unverifiedIssueTime(token), publicKey: publicKey)
+        }
+        guard claims.method == request.method, claims.path == request.path, claims.digest == Digest.body(request.body),
+            let branch = Int32(claims.subject).map(ServerID.init(rawValue:)), branch.isBranch,
+            (claims.session == nil) == (claims.epoch == nil)
+        else { throw refusal }
+        let session = claims.session.map { SessionID(number: $0, epoch: claims.epoch ?? 0) }
+        let caller = Caller(branch: branch, id: claims.id, session: session)
+        if let skew { throw SkewedRequest(caller: caller, error: skew) }
+        return caller
+    }
+
+    private func claims(
+        of token: String, now: Int64, publicKey: (ServerID) async throws -> String?
+    ) async throws -> RequestClaims {
+        var named: ServerID?
+        let claims = try await StrictVerifier<RequestClaims>.verify(token, now: now) { keyID in
+            guard let id = KeyID(text: keyID), let text = try await publicKey(id.server), let key = MachinePublicKey(text: text),
+                KeyID(id.server, key).text == keyID
+            else { return nil }
+            named = id.server
+            return key
+        }
+        // The key says who signed; what the token says of itself must be the same.
+        guard let named, claims.subject == "\(named.rawValue)" else {
+            throw DataSyncError(.unauthorized, operation: "token", detail: "the token names another branch than its key")
+        }
+        return claims
+    }
+
+    private static func unverifiedIssueTime(_ token: String) -> Int64 {
+        struct Issued: Decodable { var iat: Int64 }
+        let parts = token.split(separator: ".")
+        guard parts.count == 3, let data = Base64URL.decode(String(parts[1])) else { return 0 }
+        return (try? JSONDecoder().decode(Issued.self, from: data))?.iat ?? 0
+    }
+
+    /// The signature of an answer.
+    public func sign(status: Int, body: [UInt8], to caller: Caller) async throws -> String {
+        let time = self.environment.wallTime()
+        let claims = AnswerClaims(
+            id: caller.id, issued: time / 1_000, expires: time / 1_000 + AnswerClaims.lifetimeSecondsMax,
+            subject: "\(caller.branch.rawValue)", status: status, digest: Digest.body(body), time: time)
+        return try await claims.sign(with: self.key, keyID: KeyID(.cloud, self.key.publicKey).text)
+    }
+}
+
+/// A request that is right but for its time: its sender may be told what time it is.
+public struct SkewedRequest: Error {
+    public let caller: CloudIdentity.Caller
+    public let error: DataSyncError
+}
+
+/// The `kid` of a machine's key: whose it is, and which.
+struct KeyID {
+    let server: ServerID
+    let text: String
+
+    init(_ server: ServerID, _ key: MachinePublicKey) {
+        self.server = server
+        self.text = "\(server.rawValue)-\(key.thumbprint)"
+    }
+
+    init?(text: String) {
+        guard let server = text.split(separator: "-").first.flatMap({ Int32($0) }), server >= 0 else { return nil }
+        self.server = ServerID(rawValue: server)
+        self.text = text
+    }
+}

@@ -1,0 +1,110 @@
+public import DataSync
+public import Hummingbird
+import HummingbirdCore
+import HummingbirdTLS
+public import Logging
+import NIOCore
+import NIOSSL
+
+/// Where a server listens.
+public struct ListenAddress: Hashable, Sendable {
+    public var host: String
+    /// 0: a free one is chosen, and said when the server listens.
+    public var port: Int
+
+    public init(host: String, port: Int) {
+        self.host = host
+        self.port = port
+    }
+}
+
+/// Files in PEM form.
+public struct TLSFiles: Hashable, Sendable {
+    /// The server's certificate, and those between it and a root.
+    public var certificate: String
+    public var key: String
+
+    public init(certificate: String, key: String) {
+        self.certificate = certificate
+        self.key = key
+    }
+}
+
+/// A request's context with the address that it came from.
+public struct ServerRequestContext: RequestContext, CallerAddressContext {
+    public var coreContext: CoreRequestContextStorage
+    public let callerAddress: String?
+
+    public init(source: ApplicationRequestContextSource) {
+        self.coreContext = .init(source: source)
+        self.callerAddress = source.channel.remoteAddress?.ipAddress
+    }
+}
+
+/// An HTTP server with a bound on everything that a stranger could use up: connections, headers, silence. The bodies are
+/// bounded where they are read.
+public enum HTTPServer {
+    /// - Parameters:
+    ///   - tls: Nil for plain HTTP, for a loopback address or behind a proxy that ends TLS.
+    ///   - listening: Called once, with the port, when requests are accepted.
+    /// - Throws: `invalidConfiguration` for a certificate or key that cannot be used.
+    public static func make(
+        router: Router<ServerRequestContext>, at address: ListenAddress, tls: TLSFiles?, limits: ServerLimits = ServerLimits(),
+        logger: Logger, listening: @escaping @Sendable (Int) -> Void = { _ in }
+    ) throws(DataSyncError) -> Application<some HTTPResponder<ServerRequestContext>> {
+        let channel = HTTP1Channel.Configuration(
+            idleTimeout: .seconds(limits.idleTimeout.components.seconds),
+            httpDecoderConfiguration: .init(
+                maxHeaderFieldSize: limits.headerBytesMax, maxHeaderListSize: limits.headerBytesMax,
+                maxHeaderFieldCount: limits.headersMax))
+        let plain = HTTPServerBuilder.http1(configuration: channel)
+        let server: HTTPServerBuilder
+        if let tls { server = try self.encrypted(plain, tls) } else { server = plain }
+        return Application(
+            router: router, server: server,
+            configuration: ApplicationConfiguration(
+                address: .hostname(address.host, port: address.port), serverName: nil,
+                availableConnectionsDelegate: MaximumAvailableConnections(limits.connectionsMax, logger: logger)),
+            onServerRunning: { channel in listening(channel.localAddress?.port ?? 0) }, logger: logger)
+    }
+
+    private static func encrypted(_ plain: HTTPServerBuilder, _ files: TLSFiles) throws(DataSyncError) -> HTTPServerBuilder {
+        do {
+            let chain = try NIOSSLCertificate.fromPEMFile(files.certificate)
+            guard !chain.isEmpty else { throw NIOSSLError.failedToLoadCertificate }
+            var configuration = TLSConfiguration.makeServerConfiguration(
+                certificateChain: chain.map { .certificate($0) },
+                privateKey: .privateKey(try NIOSSLPrivateKey(file: files.key, format: .pem)))
+            configuration.minimumTLSVersion = .tlsv12
+            configuration.applicationProtocols = ["http/1.1"]
+            return try .tls(plain, tlsConfiguration: configuration)
+        } catch {
+            throw DataSyncError(
+                .invalidConfiguration, operation: "tls",
+                detail: "http.tls_certificate or http.tls_key cannot be used: \(error). Both must be PEM files that this user can read",
+                underlying: error)
+        }
+    }
+
+    /// Adds `GET /health`, which says that the process answers, and `GET /ready`, which asks `isReady`.
+    public static func addHealth(
+        to router: Router<ServerRequestContext>, isReady: @escaping @Sendable () async -> (Bool, String)
+    ) {
+        router.get("health") { _, _ in Self.json(.ok, #"{"status":"up"}"#) }
+        router.get("ready") { _, _ in
+            let (ready, detail) = await isReady()
+            var writer = JSONWriter()
+            writer.object { writer in
+                writer.member("status", ready ? "ready" : "not ready")
+                writer.member("detail", detail)
+            }
+            return Self.json(ready ? .ok : .serviceUnavailable, writer.text)
+        }
+    }
+
+    private static func json(_ status: HTTPResponse.Status, _ text: String) -> Response {
+        Response(
+            status: status, headers: [.contentType: "application/json", .cacheControl: "no-store"],
+            body: .init(byteBuffer: ByteBuffer(string: text)))
+    }
+}

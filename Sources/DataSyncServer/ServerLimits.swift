@@ -1,0 +1,43 @@
+public import DataSync
+
+/// Bounds of the machine endpoint: an honest branch stays far below them.
+public struct ServerLimits: Hashable, Sendable {
+    /// Of a body as it is sent.
+    public var bodyBytesMax = 8 << 20
+    /// Of a body when it is inflated.
+    public var inflatedBytesMax = 16 << 20
+    /// Bytes that may come out of one byte of a compressed body.
+    public var inflationRatioMax = 50
+    /// Of all headers of a request, and how many.
+    public var headerBytesMax = 16 << 10
+    public var headersMax = 64
+    /// A body must be there after this, and the time that it takes at `bodyBytesPerSecondMin`.
+    public var bodyDeadline: Duration = .seconds(10)
+    public var bodyBytesPerSecondMin = 16 << 10
+    /// A connection on which nothing happens is closed.
+    public var idleTimeout: Duration = .seconds(60)
+    public var connectionsMax = 2_000
+    /// Bytes of all bodies that are in memory at a time.
+    public var bodiesBytesMax = 48 << 20
+    /// Requests that work at a time; as many again wait, for `workWait`.
+    public var workersMax = 8
+    public var workWait: Duration = .seconds(2)
+
+    public init() {}
+
+    /// Throws `invalidConfiguration` with the relation that does not hold.
+    public func validate(_ limits: SyncLimits) throws(DataSyncError) {
+        func require(_ condition: Bool, _ message: String) throws(DataSyncError) {
+            guard condition else { throw DataSyncError(.invalidConfiguration, operation: "limits", detail: message) }
+        }
+        let counts = [
+            self.bodyBytesMax, self.inflatedBytesMax, self.inflationRatioMax, self.headerBytesMax, self.headersMax,
+            self.bodyBytesPerSecondMin, self.connectionsMax, self.bodiesBytesMax, self.workersMax,
+        ]
+        try require(counts.allSatisfy { $0 > 0 }, "every limit of the server must be positive")
+        // A batch of records, quoted as JSON strings inside JSON, with what surrounds it.
+        try require(
+            limits.batchBytesMax <= self.inflatedBytesMax / 2, "limits.batch_bytes must not exceed half of limits.inflated_bytes")
+        try require(self.bodyBytesMax <= self.bodiesBytesMax, "limits.body_bytes must not exceed limits.bodies_bytes")
+    }
+}
