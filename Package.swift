@@ -11,6 +11,14 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// What the two programs are made of.
+let programs: [Target.Dependency] = [
+    "DataSync", "DataSyncIdentity", "DataSyncPrograms", "DataSyncSQL",
+    .product(name: "ArgumentParser", package: "swift-argument-parser"),
+    .product(name: "Logging", package: "swift-log"),
+    .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+]
+
 let package = Package(
     name: "DataSync",
     products: [
@@ -27,7 +35,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
-        .package(url: "https://github.com/apple/swift-configuration.git", from: "1.4.0", traits: ["YAML"]),
+        .package(url: "https://github.com/apple/swift-configuration.git", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.5.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
@@ -88,17 +96,18 @@ let package = Package(
         .target(
             name: "DataSyncPrograms",
             dependencies: [
-                "DataSync", "DataSyncSQL", "DataSyncMySQL", "DataSyncSQLite", "DataSyncIdentity",
+                "DataSync", "DataSyncSQL", "DataSyncMySQL", "DataSyncSQLite", "DataSyncIdentity", "DataSyncHTTP",
+                "DataSyncServer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: settings),
-        .executableTarget(
-            name: "datasync-cloud", dependencies: ["DataSyncPrograms", "DataSyncServer"], swiftSettings: settings),
-        .executableTarget(
-            name: "datasync-local", dependencies: ["DataSyncPrograms", "DataSyncHTTP", "DataSyncServer"],
-            swiftSettings: settings),
+        .executableTarget(name: "datasync-cloud", dependencies: programs, swiftSettings: settings),
+        .executableTarget(name: "datasync-local", dependencies: programs, swiftSettings: settings),
         .testTarget(name: "DataSyncTests", dependencies: ["DataSync", "DataSyncTesting"], swiftSettings: settings),
         .testTarget(
             name: "DataSyncSQLiteTests", dependencies: ["DataSyncSQLite", "DataSyncTesting"], swiftSettings: settings),

@@ -6,7 +6,7 @@ import Synchronization
 
 /// One connection to a MySQL or MariaDB server, on a thread of its own.
 public final class MySQLConnection: SQLConnection {
-    let dialect: SQLDialect
+    public let dialect: SQLDialect
     private let session: MySQLSession
     /// The socket, for breaking off a call from another thread; -1 once it is closed.
     private let socket: Mutex<Int32>

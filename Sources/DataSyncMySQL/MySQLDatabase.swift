@@ -4,8 +4,6 @@ public import DataSyncSQL
 
 /// A database of a MySQL (8.0.16 or newer) or MariaDB (10.6 or newer) server.
 public struct MySQLDatabase: SQLDatabase {
-    public typealias Connection = MySQLConnection
-
     public let configuration: MySQLConfiguration
     /// What a server must at least take in one packet.
     private let packetBytesMin: Int
@@ -20,11 +18,10 @@ public struct MySQLDatabase: SQLDatabase {
     public var name: String { self.configuration.name }
     public var writersMax: Int { .max }
     public var idleMax: Duration { .seconds(10) }
-    public func dialect(of connection: MySQLConnection) -> SQLDialect { connection.dialect }
 
     // MARK: - Connecting
 
-    public func connect() async throws -> MySQLConnection {
+    public func connect() async throws -> any SQLConnection {
         let session = MySQLSession(label: "datasync.mysql")
         let (configuration, packetBytesMin) = (self.configuration, self.packetBytesMin)
         do {
@@ -77,7 +74,7 @@ public struct MySQLDatabase: SQLDatabase {
 }
 
 private struct MySQLLease: StorageLease {
-    let connection: MySQLConnection
+    let connection: any SQLConnection
     let name: String
 
     func isHeld() async -> Bool {

@@ -1,14 +1,14 @@
 public import DataSync
 
 /// The storage on an SQL database: DataSync's tables next to the business tables, in one database and one transaction.
-public final class SQLStorage<Database: SQLDatabase>: SyncStorage, LeasingStorage {
-    public let database: Database
-    private let pool: SQLPool<Database>
+public final class SQLStorage: SyncStorage, LeasingStorage {
+    public let database: any SQLDatabase
+    private let pool: SQLPool
 
     /// - Parameters:
     ///   - connectionsMax: Most connections at a time.
     ///   - waitMax: How long a transaction waits for one of them before the storage is called busy.
-    public init(_ database: Database, connectionsMax: Int = 16, waitMax: Duration = .seconds(2)) {
+    public init(_ database: any SQLDatabase, connectionsMax: Int = 16, waitMax: Duration = .seconds(2)) {
         self.database = database
         self.pool = SQLPool(database, connectionsMax: connectionsMax, waitMax: waitMax)
     }
@@ -18,7 +18,7 @@ public final class SQLStorage<Database: SQLDatabase>: SyncStorage, LeasingStorag
     ) async throws -> Result {
         do {
             return try await self.pool.withConnection(access) { connection in
-                let transaction = SQLTransaction(connection, dialect: self.database.dialect(of: connection))
+                let transaction = SQLTransaction(connection, dialect: connection.dialect)
                 try await connection.begin(access)
                 let result: Result
                 do { result = try await body(transaction) } catch {
@@ -127,11 +127,11 @@ public final class SQLStorage<Database: SQLDatabase>: SyncStorage, LeasingStorag
     /// Lends a connection outside of a transaction: for definitions of tables, which no transaction takes back on MySQL,
     /// and for reading the catalogue.
     public func withConnection<Result: Sendable>(
-        _ body: (Database.Connection, SQLDialect) async throws -> Result
+        _ body: (any SQLConnection, SQLDialect) async throws -> Result
     ) async throws -> Result {
         do {
             return try await self.pool.withConnection(.write) { connection in
-                try await body(connection, self.database.dialect(of: connection))
+                try await body(connection, connection.dialect)
             }
         } catch let error as SQLError { throw error.inStorage("connection") }
     }

@@ -5,7 +5,7 @@ public final class SQLTransaction: SyncTransaction {
     private let connection: any SQLConnection
     public let dialect: SQLDialect
 
-    init(_ connection: some SQLConnection, dialect: SQLDialect) {
+    init(_ connection: any SQLConnection, dialect: SQLDialect) {
         self.connection = connection
         self.dialect = dialect
     }

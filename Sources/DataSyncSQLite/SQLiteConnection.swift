@@ -7,14 +7,14 @@ import Synchronization
 /// One connection to a SQLite file. GRDB gives it a queue of its own, so that waiting for the file holds no thread of
 /// Swift's.
 public final class SQLiteConnection: SQLConnection {
-    let version: String
+    public let dialect: SQLDialect
     private let queue: DatabaseQueue
     private let access = Mutex<Access?>(nil)
     private let usable = Mutex(true)
 
     init(_ queue: DatabaseQueue, version: String) {
         self.queue = queue
-        self.version = version
+        self.dialect = SQLDialect(.sqlite, version: version)
     }
 
     public var isUsable: Bool { self.usable.withLock { $0 } }

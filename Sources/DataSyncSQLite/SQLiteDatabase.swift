@@ -10,8 +10,6 @@ import Synchronization
 /// The host application may open the same file with a library of its own; in WAL mode readers and the one writer do not
 /// disturb each other, and a second writer waits for a few seconds.
 public struct SQLiteDatabase: SQLDatabase {
-    public typealias Connection = SQLiteConnection
-
     public let path: String
 
     /// - Parameter path: Of the file; it is created when it is first opened.
@@ -20,9 +18,8 @@ public struct SQLiteDatabase: SQLDatabase {
     public var name: String { "the SQLite file \(self.path)" }
     public var writersMax: Int { 1 }
     public var idleMax: Duration { .seconds(3_600) }
-    public func dialect(of connection: SQLiteConnection) -> SQLDialect { SQLDialect(.sqlite, version: connection.version) }
 
-    public func connect() async throws -> SQLiteConnection {
+    public func connect() async throws -> any SQLConnection {
         do {
             var configuration = Configuration()
             configuration.journalMode = .wal

@@ -26,7 +26,7 @@ enum MySQLServer {
     }
 }
 
-func makeMySQLStorage() async throws -> SQLStorage<MySQLDatabase> {
+func makeMySQLStorage() async throws -> SQLStorage {
     let storage = SQLStorage(MySQLDatabase(try await MySQLServer.makeDatabase()))
     try await storage.migrate()
     return storage
@@ -34,7 +34,7 @@ func makeMySQLStorage() async throws -> SQLStorage<MySQLDatabase> {
 
 @Test(
     "MariaDB storage", .enabled(if: MySQLServer.isAvailable, MySQLServer.hint),
-    arguments: StorageContract<SQLStorage<MySQLDatabase>>.Case.allCases)
-func mariadb(_ testCase: StorageContract<SQLStorage<MySQLDatabase>>.Case) async throws {
+    arguments: StorageContract<SQLStorage>.Case.allCases)
+func mariadb(_ testCase: StorageContract<SQLStorage>.Case) async throws {
     try await StorageContract { try await makeMySQLStorage() }.run(testCase)
 }

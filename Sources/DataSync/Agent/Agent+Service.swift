@@ -39,7 +39,7 @@ extension Agent: Service {
                 failures = 0
                 hasMore = report.hasMore
                 if !report.isIdle { self.logger.info("cycle", metadata: ["did": "\(report.summary)"]) }
-                self.note(report, error: nil)
+                await self.note(report, error: nil)
                 try await self.answer(requests, with: AgentReply(report))
             } catch is CancellationError {
                 return
@@ -48,7 +48,7 @@ extension Agent: Service {
             } catch {
                 failures += 1
                 retryAfter = (error as? DataSyncError)?.retryAfter
-                self.note(nil, error: error)
+                await self.note(nil, error: error)
                 self.logger.warning(
                     "cycle failed; nothing is lost or counted", metadata: ["error": "\(String(reflecting: error))", "failures": "\(failures)"])
                 let reply = AgentReply(succeeded: false, message: "the cycle failed: \(String(reflecting: error))")
@@ -108,20 +108,33 @@ extension Agent: Service {
         } catch { return AgentReply(succeeded: false, message: String(reflecting: error)) }
     }
 
-    private func note(_ report: CycleReport?, error: (any Error)?) {
-        let now = self.environment.runningTime()
-        self.state.withLock { state in
+    private func note(_ report: CycleReport?, error: (any Error)?) async {
+        let (now, time) = (self.environment.runningTime(), self.environment.wallTime())
+        let note = self.state.withLock { state -> AgentHealthNote? in
+            let before = state.health
             state.health.lastCycle = now
-            if error == nil {
+            if let error {
+                state.health.failures += 1
+                state.health.lastError = String(reflecting: error)
+            } else {
                 state.health.lastSuccess = now
+                state.lastSuccessTime = time
                 state.health.failures = 0
                 state.health.lastError = nil
-            } else {
-                state.health.failures += 1
-                state.health.lastError = error.map { String(reflecting: $0) }
             }
             if let report { state.health.stopped = report.stopped }
+            // A heartbeat, or something that a person should see at once.
+            let hasChanged = (before.failures == 0) != (state.health.failures == 0) || before.stopped != state.health.stopped
+                || before.lastError != state.health.lastError
+            if let last = state.lastNote, now - last < AgentHealthNote.interval, !hasChanged { return nil }
+            state.lastNote = now
+            return AgentHealthNote(
+                time: time, lastSuccess: state.lastSuccessTime, failures: state.health.failures, lastError: state.health.lastError,
+                stopped: Dictionary(uniqueKeysWithValues: state.health.stopped.map { ("\($0.key)", $0.value) }))
         }
+        guard let note else { return }
+        // Where the database is what is away, the log has said so.
+        try? await self.unit { try await note.write(in: $0) }
     }
 
     /// How the loop is doing, for a health endpoint and a watchdog. Times are in running time of `environment`.

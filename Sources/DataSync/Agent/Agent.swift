@@ -123,6 +123,10 @@ struct AgentState: Sendable {
     var sweep = OutboxSweep()
     var window = PushWindow()
     var health = AgentHealth()
+    /// When the health was last written down, in running time.
+    var lastNote: Duration?
+    /// In milliseconds since 1970.
+    var lastSuccessTime: Int64?
     var isCycling = false
     var wasNudged = false
     /// Records of which the cloud wants to know how they stand.

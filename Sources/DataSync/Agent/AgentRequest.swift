@@ -36,7 +36,7 @@ public struct AgentReply: Codable, Hashable, Sendable {
         self.pulled = pulled
     }
 
-    init(_ report: CycleReport) {
+    public init(_ report: CycleReport) {
         self.init(
             succeeded: true, message: report.summary,
             pushed: Dictionary(uniqueKeysWithValues: report.pushed.map { ($0.key.name, $0.value) }),

@@ -15,6 +15,14 @@ public struct CycleReport: Hashable, Sendable {
     public var pulledCount: Int { self.pulled.values.reduce(0, +) }
     public var isIdle: Bool { self.pushed.isEmpty && self.pulled.isEmpty }
 
+    /// Takes in what the next cycle did.
+    public mutating func add(_ next: CycleReport) {
+        self.pushed.merge(next.pushed, uniquingKeysWith: +)
+        self.pulled.merge(next.pulled, uniquingKeysWith: +)
+        self.stopped = next.stopped
+        self.hasMore = next.hasMore
+    }
+
     mutating func count(_ outcomes: [Outcome]) {
         for outcome in outcomes { self.pushed[outcome.disposition, default: 0] += 1 }
     }

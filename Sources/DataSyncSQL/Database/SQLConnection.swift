@@ -21,12 +21,12 @@ public protocol SQLConnection: Sendable {
     func close() async
 
     var isUsable: Bool { get }
+    /// Of the server at the other end.
+    var dialect: SQLDialect { get }
 }
 
 /// A database that connections can be made to.
 public protocol SQLDatabase: Sendable {
-    associatedtype Connection: SQLConnection
-
     /// What the operator knows the database by. Without a password.
     var name: String { get }
     /// How many transactions may write at the same time: 1 where the whole database is locked by a writer.
@@ -34,9 +34,7 @@ public protocol SQLDatabase: Sendable {
     /// A connection that was left alone for longer is not used again: the server may have closed it.
     var idleMax: Duration { get }
     /// Makes a connection that meets the contract of a connection (DESIGN section 7), or refuses the server.
-    func connect() async throws -> Connection
-    /// Of the server that a connection reached.
-    func dialect(of connection: Connection) -> SQLDialect
+    func connect() async throws -> any SQLConnection
     /// Takes what keeps a second agent off this database, or throws `leaseHeld` at once.
     func takeLease() async throws -> any StorageLease
 }

@@ -4,20 +4,20 @@ import Synchronization
 /// A bounded number of connections, lent one to a transaction.
 ///
 /// Waiting is bounded too: a server that answers slowly must not collect a queue of requests whose clients have gone.
-final class SQLPool<Database: SQLDatabase>: Sendable {
+final class SQLPool: Sendable {
     private struct Idle {
-        var connection: Database.Connection
+        var connection: any SQLConnection
         var since: ContinuousClock.Instant
     }
 
-    let database: Database
+    let database: any SQLDatabase
     private let slots: AsyncSemaphore
     private let writers: AsyncSemaphore?
     private let waitMax: Duration
     private let idle = Mutex<[Idle]>([])
     private let isClosed = Mutex(false)
 
-    init(_ database: Database, connectionsMax: Int, waitMax: Duration) {
+    init(_ database: any SQLDatabase, connectionsMax: Int, waitMax: Duration) {
         self.database = database
         self.slots = AsyncSemaphore(connectionsMax)
         self.writers = database.writersMax < connectionsMax ? AsyncSemaphore(database.writersMax) : nil
@@ -27,7 +27,7 @@ final class SQLPool<Database: SQLDatabase>: Sendable {
     /// Lends a connection to `body`.
     /// - Throws: `storageUnavailable` when none becomes free in time, or none can be made.
     func withConnection<Result>(
-        _ access: Access, _ body: (Database.Connection) async throws -> Result
+        _ access: Access, _ body: (any SQLConnection) async throws -> Result
     ) async throws -> Result {
         try await self.wait(for: self.slots)
         defer { self.slots.signal() }
@@ -37,8 +37,8 @@ final class SQLPool<Database: SQLDatabase>: Sendable {
         return try await self.lend(body)
     }
 
-    private func lend<Result>(_ body: (Database.Connection) async throws -> Result) async throws -> Result {
-        let connection: Database.Connection
+    private func lend<Result>(_ body: (any SQLConnection) async throws -> Result) async throws -> Result {
+        let connection: any SQLConnection
         if let known = await self.takeIdle() { connection = known } else { connection = try await self.connect() }
         do {
             let result = try await body(connection)
@@ -50,14 +50,14 @@ final class SQLPool<Database: SQLDatabase>: Sendable {
         }
     }
 
-    private func connect() async throws -> Database.Connection {
+    private func connect() async throws -> any SQLConnection {
         guard !self.isClosed.withLock({ $0 }) else {
             throw DataSyncError(.storageUnavailable, operation: "connect", detail: "the storage was closed")
         }
         return try await self.database.connect()
     }
 
-    private func takeIdle() async -> Database.Connection? {
+    private func takeIdle() async -> (any SQLConnection)? {
         while let candidate = self.idle.withLock({ $0.popLast() }) {
             if candidate.connection.isUsable, candidate.since.duration(to: .now) < self.database.idleMax {
                 return candidate.connection
@@ -67,7 +67,7 @@ final class SQLPool<Database: SQLDatabase>: Sendable {
         return nil
     }
 
-    private func putBack(_ connection: Database.Connection) async {
+    private func putBack(_ connection: any SQLConnection) async {
         if connection.isUsable, !self.isClosed.withLock({ $0 }) {
             self.idle.withLock { $0.append(Idle(connection: connection, since: .now)) }
         } else {

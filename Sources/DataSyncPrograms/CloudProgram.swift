@@ -1,0 +1,74 @@
+package import DataSync
+package import DataSyncIdentity
+package import DataSyncSQL
+import DataSyncServer
+import Hummingbird
+package import Logging
+package import ServiceLifecycle
+import UnixSignals
+
+/// The cloud as its settings describe it: the composition root of `datasync-cloud`.
+package struct CloudProgram: Sendable {
+    package let settings: Settings
+    package let storage: SQLStorage
+    package let limits: SyncLimits
+
+    package init(_ settings: Settings) throws {
+        self.settings = settings
+        self.limits = try settings.limits()
+        self.storage = try settings.storage()
+    }
+
+    package var logger: Logger { Logger(label: "datasync.cloud") }
+
+    package func key() throws -> MachineKey { try MachineKey(file: try self.settings.keyFile()) }
+
+    /// A hub over the storage, whose tables are checked.
+    package func hub() async throws -> Hub<SQLStorage> {
+        try await self.storage.checkSchema()
+        let types = try await self.settings.mappedTypes(in: self.storage)
+        for warning in types.flatMap(\.warnings) { self.logger.warning("\(warning)") }
+        return try Hub(storage: self.storage, types: types, limits: self.limits, logger: Logger(label: "datasync.hub"))
+    }
+
+    package func enrolment() throws -> Enrolment<SQLStorage> {
+        Enrolment(storage: self.storage, cloudKey: try self.key().publicKey)
+    }
+
+    /// Everything that `serve` runs. Ended by SIGTERM or SIGINT: requests under way are answered first.
+    /// - Parameter listening: Called with the port when requests are accepted.
+    package func services(listening: @escaping @Sendable (Int) -> Void) async throws -> ServiceGroup {
+        let key = try self.key()
+        let hub = try await self.hub()
+        if hub.types.definitions.isEmpty {
+            self.logger.warning("no business types are configured: nothing will be carried")
+        }
+        let router = Router(context: ServerRequestContext.self)
+        let prefix = (self.settings.text("http.prefix") ?? "").split(separator: "/").joined(separator: "/")
+        let storage = self.storage
+        HTTPServer.addHealth(to: router) {
+            do {
+                try await storage.checkSchema()
+                return (true, "the database answers")
+            } catch { return (false, "the database does not answer") }
+        }
+        let serverLimits = try self.settings.serverLimits()
+        try MachineRoutes(
+            hub: hub, identity: CloudIdentity(key: key), enrolment: try self.enrolment(), limits: serverLimits,
+            trustedProxies: Set(self.settings.list("http.trusted_proxies")), logger: self.logger
+        ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
+        let address = ListenAddress(host: self.settings.text("http.host") ?? "127.0.0.1", port: try self.settings.integer("http.port"))
+        let tls = try self.settings.tlsFiles()
+        let server = try HTTPServer.make(
+            router: router, at: address, tls: tls, limits: serverLimits, logger: self.logger, listening: listening)
+        var configuration = ServiceGroupConfiguration(
+            services: [.init(service: hub), .init(service: server)], gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: self.logger)
+        configuration.maximumGracefulShutdownDuration = .seconds(20)
+        return ServiceGroup(configuration: configuration)
+    }
+}
+
+extension Settings {
+    func keyFile() throws(DataSyncError) -> String { try self.required("identity.key_file") }
+}

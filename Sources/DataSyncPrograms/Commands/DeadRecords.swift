@@ -1,0 +1,51 @@
+package import DataSync
+
+/// `dead list` of both programs: the records that were refused, and the ones that wait.
+package enum DeadRecords {
+    /// - Parameters:
+    ///   - all: Parked and waiting records too, not only the dead.
+    ///   - own: The server whose `retry` and `discard` work on a row.
+    package static func list(
+        in storage: some SyncStorage, all: Bool, json: Bool, limit: Int, own: ServerID, names: [BusinessTypeID: String]
+    ) async throws {
+        let dispositions = all ? Overview.openDispositions.union([.dead]) : [.dead]
+        let memos = try await storage.withTransaction(.snapshot) { try await $0.memos(dispositions, after: 0, limit: limit) }
+        if json {
+            for memo in memos { Terminal.say(self.json(memo, names)) }
+            return
+        }
+        guard !memos.isEmpty else { return Terminal.say(all ? "No record is refused or waiting." : "No record is dead.") }
+        let rows = memos.map { memo in
+            [
+                "\(memo.id)", memo.disposition.name, names[memo.line.type] ?? "type \(memo.line.type)", memo.record.key.text,
+                self.name(memo.record.origin), memo.line.receiver == own ? "here" : self.name(memo.line.receiver), "\(memo.attempts)",
+                memo.reason.name + (memo.detail.map { ": \($0)" } ?? ""),
+            ]
+        }
+        Terminal.say(Terminal.table(["ID", "IS", "TYPE", "ENTITY", "FROM", "HELD", "TRIES", "REASON"], rows))
+        if memos.count == limit { Terminal.say("… and perhaps more: --limit") }
+    }
+
+    private static func name(_ server: ServerID) -> String { server.isCloud ? "cloud" : "branch \(server)" }
+
+    private static func json(_ memo: Memo, _ names: [BusinessTypeID: String]) -> String {
+        var writer = JSONWriter()
+        writer.object { writer in
+            writer.member("id", memo.id)
+            writer.member("is", memo.disposition.name)
+            writer.member("type", memo.line.type.rawValue)
+            if let name = names[memo.line.type] { writer.member("type_name", name) }
+            writer.member("entity", memo.record.key.text)
+            writer.member("origin", memo.record.origin.rawValue)
+            writer.member("epoch", memo.record.stream.epoch)
+            writer.member("number", memo.record.synID)
+            writer.member("held_by", memo.line.receiver.rawValue)
+            writer.member("attempts", memo.attempts)
+            writer.member("reason", memo.reason.name)
+            if let detail = memo.detail { writer.member("detail", detail) }
+            writer.member("created", memo.created)
+            writer.member("next_try", memo.nextTry)
+        }
+        return writer.text
+    }
+}

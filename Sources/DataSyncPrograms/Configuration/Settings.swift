@@ -1,0 +1,178 @@
+import Configuration
+package import DataSync
+import DataSyncHTTP
+package import DataSyncSQL
+package import DataSyncServer
+import Logging
+import Yams
+
+/// What a program was told: by flags, else by the environment, else by its file, else by default.
+package struct Settings: Sendable {
+    package let program: SettingKey.Program
+    private let reader: ConfigReader
+    /// The file, if there is one.
+    package let path: String?
+    package let types: [TypeMapping]
+
+    /// - Parameters:
+    ///   - path: The configuration file; without one, only flags and the environment speak.
+    ///   - overrides: What flags say, by dotted names.
+    /// - Throws: `invalidConfiguration`.
+    package init(program: SettingKey.Program, path: String?, overrides: [String: String]) throws(DataSyncError) {
+        self.program = program
+        self.path = path
+        let file: ConfigurationFile?
+        if let path { file = try ConfigurationFile(path: path, program: program) } else { file = nil }
+        let known = SettingKey.keys(of: program)
+        for name in overrides.keys.sorted() {
+            guard let key = known.first(where: { $0.name == name }) else {
+                throw ConfigurationFile.failure("--set \(name): there is no such setting of \(program.rawValue)")
+            }
+            // It would stand in the list of processes, for everybody on this machine.
+            if key.isSecret { throw ConfigurationFile.failure("\(name) must not be given on the command line: set DATASYNC_STORAGE_PASSWORD or storage.password_file") }
+        }
+        let flags = InMemoryProvider(
+            name: "flags",
+            values: overrides.reduce(into: [:]) { values, entry in
+                values[AbsoluteConfigKey(entry.key.split(separator: ".").map { String($0) })] = ConfigValue(.string(entry.value), isSecret: false)
+            })
+        let environment = EnvironmentVariablesProvider(secretsSpecifier: .specific(["DATASYNC_STORAGE_PASSWORD"])).prefixKeys(with: "datasync")
+        var providers: [any ConfigProvider] = [flags, environment]
+        if let file { providers.append(file.provider) }
+        self.reader = ConfigReader(providers: providers)
+        self.types = try file?.types.map { (node) throws(DataSyncError) in try TypesFile.mappings(node, path: path ?? "") } ?? []
+    }
+
+    // MARK: - Single values
+
+    /// The value as it is written, or the default.
+    package func text(_ name: String) -> String? {
+        guard let key = SettingKey.keys(of: self.program).first(where: { $0.name == name }) else {
+            preconditionFailure("\(name) is not a setting of \(self.program.rawValue)")
+        }
+        let value = self.reader.string(forKey: ConfigKey(name.split(separator: ".").map { String($0) }), isSecret: key.isSecret)
+        guard let value, !value.isEmpty else { return key.standard.flatMap { $0.isEmpty ? nil : $0 } }
+        return value
+    }
+
+    private func refuse(_ name: String, _ expected: String) -> DataSyncError {
+        ConfigurationFile.failure("\(name) is '\(self.text(name) ?? "")', which is not \(expected)")
+    }
+
+    func required(_ name: String) throws(DataSyncError) -> String {
+        guard let text = self.text(name) else {
+            throw ConfigurationFile.failure("\(name) is not set: give it in \(self.path ?? "a configuration file"), or as DATASYNC_\(name.uppercased().replacing(".", with: "_"))")
+        }
+        return text
+    }
+
+    package func integer(_ name: String) throws(DataSyncError) -> Int {
+        guard let value = Int(try self.required(name)) else { throw self.refuse(name, "a whole number") }
+        return value
+    }
+
+    func flag(_ name: String) throws(DataSyncError) -> Bool {
+        switch try self.required(name).lowercased() {
+        case "true", "yes", "on": return true
+        case "false", "no", "off": return false
+        default: throw self.refuse(name, "true or false")
+        }
+    }
+
+    func duration(_ name: String) throws(DataSyncError) -> Duration {
+        guard let value = Duration(setting: try self.required(name)) else { throw self.refuse(name, "a time such as 500ms, 10s, 5m, 2h or 7d") }
+        return value
+    }
+
+    func list(_ name: String) -> [String] {
+        (self.text(name) ?? "").split(separator: ",").map { $0.trimmingSpaces }.filter { !$0.isEmpty }
+    }
+
+    // MARK: - Groups of them
+
+    package func limits() throws(DataSyncError) -> SyncLimits {
+        var limits = SyncLimits()
+        limits.recordBytesMax = try self.integer("limits.record_bytes")
+        limits.batchRecordsMax = try self.integer("limits.batch_records")
+        limits.batchBytesMax = try self.integer("limits.batch_bytes")
+        limits.chunkRecordsMax = try self.integer("limits.chunk_records")
+        limits.chunkBytesMax = try self.integer("limits.chunk_bytes")
+        limits.openRecordsMax = try self.integer("limits.open_records")
+        limits.openBytesMax = try self.integer("limits.open_bytes")
+        limits.waitingDelay = try self.duration("limits.waiting_delay")
+        limits.waitingDelayMax = try self.duration("limits.waiting_delay_max")
+        limits.waitingAgeMax = try self.duration("limits.waiting_age")
+        let delays = self.list("limits.retry_delays").map { Duration(setting: $0) }
+        guard !delays.contains(nil) else { throw self.refuse("limits.retry_delays", "a list of times such as 30s, 5m") }
+        limits.retryDelays = delays.compactMap { $0 }
+        try limits.validate()
+        return limits
+    }
+
+    package func schedule() throws(DataSyncError) -> AgentSchedule {
+        AgentSchedule(
+            interval: try self.duration("schedule.interval"), watch: try self.duration("schedule.watch"),
+            backoff: Backoff(base: try self.duration("schedule.backoff"), max: try self.duration("schedule.backoff_max")))
+    }
+
+    func httpLimits() throws(DataSyncError) -> HTTPLimits {
+        var limits = HTTPLimits()
+        limits.isCompressing = try self.flag("http.compression")
+        limits.exchange = try self.duration("http.deadline")
+        limits.silence = limits.exchange
+        return limits
+    }
+
+    package func serverLimits() throws(DataSyncError) -> ServerLimits {
+        var limits = ServerLimits()
+        limits.idleTimeout = try self.duration("http.idle")
+        limits.connectionsMax = try self.integer("http.connections")
+        limits.workersMax = try self.integer("http.workers")
+        return limits
+    }
+
+    package func tlsFiles() throws(DataSyncError) -> TLSFiles? {
+        switch (self.text("http.tls_certificate"), self.text("http.tls_key")) {
+        case (nil, nil): return nil
+        case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key)
+        default: throw ConfigurationFile.failure("http.tls_certificate and http.tls_key belong together: one of them is missing")
+        }
+    }
+
+    func logLevel() throws(DataSyncError) -> Logger.Level {
+        guard let level = Logger.Level(rawValue: try self.required("log.level").lowercased()) else {
+            throw self.refuse("log.level", "one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        return level
+    }
+
+    func logFormat() throws(DataSyncError) -> LineLogHandler.Format {
+        guard let format = LineLogHandler.Format(rawValue: try self.required("log.format").lowercased()) else {
+            throw self.refuse("log.format", "text or json")
+        }
+        return format
+    }
+}
+
+extension Duration {
+    /// `500ms`, `10s`, `5m`, `2h`, `7d`. Nil for anything else: a number without a unit would be taken for what it is not.
+    package init?(setting text: String) {
+        let text = text.trimmingSpaces
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        guard let number = Int64(digits), number <= 1_000_000_000 else { return nil }
+        switch text.dropFirst(digits.count) {
+        case "ms": self = .milliseconds(number)
+        case "s": self = .seconds(number)
+        case "m": self = .seconds(number * 60)
+        case "h": self = .seconds(number * 3_600)
+        case "d": self = .seconds(number * 86_400)
+        default: return nil
+        }
+    }
+}
+
+extension StringProtocol {
+    var trimmingSpaces: String {
+        String(self.drop { $0.isWhitespace }.reversed().drop { $0.isWhitespace }.reversed())
+    }
+}

@@ -1,0 +1,192 @@
+package import DataSync
+package import DataSyncHTTP
+package import DataSyncIdentity
+package import DataSyncSQL
+import DataSyncServer
+import Foundation
+import Hummingbird
+package import Logging
+package import ServiceLifecycle
+import UnixSignals
+
+/// The branch as its settings describe it: the composition root of `datasync-local`.
+package struct LocalProgram: Sendable {
+    package typealias BranchAgent = Agent<SQLStorage, HTTPTransport>
+
+    package let settings: Settings
+    package let storage: SQLStorage
+    package let limits: SyncLimits
+
+    package init(_ settings: Settings) throws {
+        self.settings = settings
+        self.limits = try settings.limits()
+        self.storage = try settings.storage()
+    }
+
+    package var logger: Logger { Logger(label: "datasync.local") }
+
+    static let serverSetting = "branch.id"
+    static let cloudSetting = "branch.cloud_url"
+
+    /// Which branch this is.
+    /// - Throws: `storageNotReady` before it has joined.
+    package func branch() async throws -> ServerID {
+        try await self.storage.checkSchema()
+        let text = try await self.storage.withTransaction(.snapshot) { try await $0.setting(Self.serverSetting) }
+        guard let id = text.flatMap({ Int32($0) }) else {
+            throw DataSyncError(
+                .storageNotReady, operation: "branch",
+                detail: "this branch has not joined a cloud: run `datasync-local join` with the token that `datasync-cloud branch add` prints")
+        }
+        return ServerID(rawValue: id)
+    }
+
+    /// What is configured, or what `join` was told.
+    private func endpoint() async throws -> CloudEndpoint {
+        let known = try await self.storage.withTransaction(.snapshot) { try await $0.setting(Self.cloudSetting) }
+        guard let url = self.settings.text("cloud.url") ?? known else {
+            throw DataSyncError(.invalidConfiguration, operation: "cloud", detail: "cloud.url is not set: where is the cloud?")
+        }
+        return try CloudEndpoint(url, allowsPlainHTTP: try self.settings.flag("cloud.allow_plain_http"))
+    }
+
+    package func types() async throws -> [MappedType] {
+        let types = try await self.settings.mappedTypes(in: self.storage)
+        for warning in types.flatMap(\.warnings) { self.logger.warning("\(warning)") }
+        return types
+    }
+
+    package func agent() async throws -> BranchAgent {
+        let id = try await self.branch()
+        guard let cloud = try await self.storage.withTransaction(.snapshot, { try await $0.server(.cloud) }),
+            let cloudKey = cloud.publicKey.flatMap(MachinePublicKey.init(text:))
+        else {
+            throw DataSyncError(.storageNotReady, operation: "branch", detail: "the cloud's key is missing in sync_server: join again")
+        }
+        let identity = BranchIdentity(branch: id, key: try MachineKey(file: try self.settings.keyFile()), cloudKey: cloudKey)
+        let transport = HTTPTransport(cloud: try await self.endpoint(), identity: identity, limits: try self.settings.httpLimits())
+        return try Agent(
+            server: id, storage: self.storage, transport: transport, types: try await self.types(), limits: self.limits,
+            schedule: try self.settings.schedule(), software: "datasync-local \(DataSyncVersion.current)",
+            logger: Logger(label: "datasync.agent"))
+    }
+
+    /// Everything that `run` runs. Ended by SIGTERM or SIGINT: the batch under way is finished first.
+    package func services(_ agent: BranchAgent) throws -> ServiceGroup {
+        var services: [any Service] = [agent]
+        if self.settings.text("health.port") != nil {
+            let router = Router(context: ServerRequestContext.self)
+            HTTPServer.addHealth(to: router) {
+                let health = agent.health
+                guard health.lastSuccess != nil, health.failures == 0 else { return (false, health.lastError ?? "no cycle has ended yet") }
+                return (true, "the last cycle went well")
+            }
+            let address = ListenAddress(host: self.settings.text("health.host") ?? "127.0.0.1", port: try self.settings.integer("health.port"))
+            services.append(try HTTPServer.make(router: router, at: address, tls: nil, logger: self.logger))
+        }
+        var configuration = ServiceGroupConfiguration(
+            services: services.map { .init(service: $0, successTerminationBehavior: .gracefullyShutdownGroup) },
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: self.logger)
+        configuration.maximumGracefulShutdownDuration = .seconds(20)
+        return ServiceGroup(configuration: configuration)
+    }
+
+    // MARK: - Joining
+
+    /// Enrols this branch and remembers its cloud. Safe to do again: the same key gets the same answer.
+    /// - Returns: What the branch is called at the cloud.
+    package func join(_ token: JoinToken, cloud url: String) async throws -> JoinAnswer {
+        try await self.storage.checkSchema()
+        let known = try await self.storage.withTransaction(.snapshot) { try await $0.setting(Self.serverSetting) }
+        if let known, known != "\(token.server.rawValue)" {
+            throw DataSyncError(
+                .invalidState, operation: "join",
+                detail: "this database belongs to branch \(known); the token is for branch \(token.server). A database serves one branch for ever")
+        }
+        let endpoint = try CloudEndpoint(url, allowsPlainHTTP: try self.settings.flag("cloud.allow_plain_http"))
+        let key = try self.ownKey()
+        let (answer, cloudKey) = try await endpoint.join(
+            token, key: key, software: "datasync-local \(DataSyncVersion.current)", limits: try self.settings.httpLimits())
+        try await self.storage.withTransaction { transaction in
+            try await transaction.putSetting(Self.serverSetting, "\(token.server.rawValue)")
+            try await transaction.putSetting(Self.cloudSetting, url)
+            let own = ServerRow(id: token.server, name: answer.name, status: .active, publicKey: key.publicKey.text, epoch: answer.epoch)
+            let cloud = ServerRow(id: .cloud, name: "cloud", status: .active, publicKey: cloudKey.text)
+            for row in [own, cloud] {
+                guard var existing = try await transaction.server(row.id) else {
+                    try await transaction.insertServer(row)
+                    continue
+                }
+                existing.publicKey = row.publicKey
+                guard try await transaction.replaceServer(existing) else { throw DataSyncError(.storageBusy, operation: "join") }
+            }
+        }
+        return answer
+    }
+
+    /// The branch's key; a new one where there is none. It is written before the cloud hears of it: a key that is enrolled
+    /// and then lost would lock the branch out.
+    private func ownKey() throws -> MachineKey {
+        let path = try self.settings.keyFile()
+        if FileManager.default.fileExists(atPath: path) { return try MachineKey(file: path) }
+        let key = try MachineKey.generate()
+        try key.write(to: path)
+        return key
+    }
+
+    // MARK: - Asking
+
+    /// Whether an agent works on this database.
+    package func isRunning() async throws -> Bool {
+        do {
+            await (try await self.storage.takeLease()).release()
+            return false
+        } catch let error as DataSyncError where error.code == .leaseHeld { return true }
+    }
+
+    /// Has the running agent do something, or does it here if none is running.
+    package func ask(_ request: AgentRequest, timeout: Duration) async throws -> AgentReply {
+        _ = try await self.branch()
+        let lease: (any StorageLease)?
+        do { lease = try await self.storage.takeLease() } catch let error as DataSyncError where error.code == .leaseHeld { lease = nil }
+        if let lease {
+            let reply: AgentReply
+            do { reply = try await self.perform(request) } catch {
+                await lease.release()
+                throw error
+            }
+            await lease.release()
+            return reply
+        }
+        var generator = SystemRandomNumberGenerator()
+        let id = RecordUID(using: &generator).hex
+        try await self.storage.withTransaction { try await request.post(id, in: $0) }
+        let end = ContinuousClock.now + timeout
+        while ContinuousClock.now < end {
+            try await Task.sleep(for: .milliseconds(100))
+            if let reply = try await self.storage.withTransaction({ try await AgentRequest.takeReply(id, in: $0) }) { return reply }
+        }
+        try await self.storage.withTransaction { try await AgentRequest.withdraw(id, in: $0) }
+        throw DataSyncError(
+            .peerUnreachable, operation: "agent", detail: "the running agent did not answer within \(timeout): see its log, and `datasync-local status`")
+    }
+
+    private func perform(_ request: AgentRequest) async throws -> AgentReply {
+        let agent = try await self.agent()
+        switch request.verb {
+        case .sync:
+            var report = try await agent.cycle()
+            // As long as there is more: who asks wants it done.
+            while report.hasMore { report.add(try await agent.cycle()) }
+            return AgentReply(report)
+        case .retry:
+            try await agent.takeOver()
+            let outcome = try await agent.retryMemo(request.memo ?? 0, actor: request.actor)
+            return AgentReply(succeeded: true, message: "record \(request.memo ?? 0): it is \(outcome.disposition.name) now")
+        case .discard:
+            try await agent.takeOver()
+            try await agent.discardMemo(request.memo ?? 0, actor: request.actor)
+            return AgentReply(succeeded: true, message: "record \(request.memo ?? 0): it is discarded now")
+        }
+    }
+}

@@ -1,0 +1,125 @@
+import ArgumentParser
+import DataSync
+import DataSyncIdentity
+import DataSyncPrograms
+import DataSyncSQL
+import Foundation
+
+extension Cloud {
+    struct Branch: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Introduces branches, stops them, lists them.",
+            subcommands: [Add.self, List.self, Suspend.self, Resume.self, Token.self])
+
+        struct Add: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(
+                abstract: "Introduces a branch and prints its join token: good once, for an hour.")
+            @OptionGroup var options: GlobalOptions
+            @Argument(help: "The branch's number: positive, never used again.") var id: Int32
+            @Argument(help: "What people call it.") var name: String
+
+            func run() async throws {
+                try await withEnrolment(options) { enrolment in
+                    let token = try await enrolment.add(ServerID(rawValue: id), name: name, actor: currentActor())
+                    show(token)
+                }
+            }
+        }
+
+        struct Token: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(
+                abstract: "Prints a new join token for a branch that has not joined; the old one is worth nothing then.")
+            @OptionGroup var options: GlobalOptions
+            @Argument(help: "The branch's number.") var id: Int32
+
+            func run() async throws {
+                try await withEnrolment(options) { enrolment in
+                    show(try await enrolment.renewToken(of: ServerID(rawValue: id), actor: currentActor()))
+                }
+            }
+        }
+
+        struct Suspend: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(abstract: "Stops a branch: nothing it sends has an effect from now on.")
+            @OptionGroup var options: GlobalOptions
+            @Argument(help: "The branch's number.") var id: Int32
+
+            func run() async throws {
+                try await withEnrolment(options) { enrolment in
+                    try await enrolment.suspend(ServerID(rawValue: id), actor: currentActor())
+                    Terminal.say("branch \(id) is suspended")
+                }
+            }
+        }
+
+        struct Resume: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(abstract: "Lets a suspended branch go on where it was.")
+            @OptionGroup var options: GlobalOptions
+            @Argument(help: "The branch's number.") var id: Int32
+
+            func run() async throws {
+                try await withEnrolment(options) { enrolment in
+                    try await enrolment.resume(ServerID(rawValue: id), actor: currentActor())
+                    Terminal.say("branch \(id) is active")
+                }
+            }
+        }
+
+        struct List: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(abstract: "Lists the branches.")
+            @OptionGroup var options: GlobalOptions
+            @Flag(help: "One JSON object a line.") var json = false
+
+            func run() async throws {
+                try await exiting {
+                    let cloud = try CloudProgram(try options.start(.cloud))
+                    try await cloud.storage.checkSchema()
+                    let branches = try await cloud.storage.withTransaction(.snapshot) { try await $0.servers() }.filter(\.id.isBranch)
+                    let now = SyncEnvironment.system.wallTime()
+                    if json {
+                        for branch in branches { Terminal.say(branchJSON(branch)) }
+                    } else if branches.isEmpty {
+                        Terminal.say("There is no branch yet: `datasync-cloud branch add`.")
+                    } else {
+                        let rows = branches.map { branch in
+                            [
+                                "\(branch.id)", branch.name, branch.status.rawValue,
+                                branch.publicKey.flatMap { MachinePublicKey(text: $0)?.thumbprint } ?? "-", branch.version ?? "-",
+                                branch.lastSeen > 0 ? Terminal.age(milliseconds: now - branch.lastSeen) + " ago" : "never",
+                            ]
+                        }
+                        Terminal.say(Terminal.table(["ID", "NAME", "STATUS", "KEY", "SOFTWARE", "SEEN"], rows))
+                    }
+                }
+            }
+        }
+    }
+}
+
+private func withEnrolment(_ options: GlobalOptions, _ work: (Enrolment<SQLStorage>) async throws -> Void) async throws {
+    try await exiting {
+        let cloud = try CloudProgram(try options.start(.cloud))
+        try await cloud.storage.checkSchema()
+        try await work(try cloud.enrolment())
+    }
+}
+
+private func show(_ token: JoinToken) {
+    Terminal.complain("join token for branch \(token.server), good once and for an hour; at the branch: datasync-local join --cloud URL TOKEN")
+    Terminal.say(token.text)
+}
+
+func branchJSON(_ branch: ServerRow) -> String {
+    var writer = JSONWriter()
+    writer.object { writer in
+        writer.member("id", branch.id.rawValue)
+        writer.member("name", branch.name)
+        writer.member("status", branch.status.rawValue)
+        if let key = branch.publicKey { writer.member("public_key", key) }
+        if let version = branch.version { writer.member("software", version) }
+        writer.member("epoch", branch.epoch)
+        writer.member("session", branch.session)
+        writer.member("last_seen", branch.lastSeen)
+    }
+    return writer.text
+}

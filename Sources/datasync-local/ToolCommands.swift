@@ -1,0 +1,57 @@
+import ArgumentParser
+import DataSync
+import DataSyncPrograms
+import DataSyncSQL
+
+extension Local {
+    struct Types: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Helps to describe business types.", subcommands: [Draft.self])
+
+        struct Draft: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(abstract: "Prints the YAML for tables that exist.")
+            @OptionGroup var options: GlobalOptions
+            @Argument(help: "The tables; without any, all of them.") var tables: [String] = []
+
+            func run() async throws {
+                try await exiting {
+                    let local = try LocalProgram(try options.start(.local))
+                    Terminal.say(try await TypeDraft.draft(tables, isCloud: false, in: local.storage))
+                }
+            }
+        }
+    }
+
+    struct Config: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Looks at the configuration.", subcommands: [Check.self])
+
+        struct Check: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(abstract: "Compares the configuration with the database, and changes nothing.")
+            @OptionGroup var options: GlobalOptions
+
+            func run() async throws {
+                try await exiting {
+                    let local = try LocalProgram(try options.start(.local))
+                    _ = try local.settings.schedule()
+                    try await local.storage.checkSchema()
+                    let types = try await local.settings.mappedTypes(in: local.storage)
+                    for warning in types.flatMap(\.warnings) { Terminal.complain("warning: \(warning)") }
+                    Terminal.say("\(local.settings.path ?? "the configuration") fits \(local.storage.database.name): \(types.count) business types")
+                }
+            }
+        }
+    }
+
+    struct GrantsCommand: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "grants", abstract: "Prints the least that DataSync's and the applications' database users need.")
+        @OptionGroup var options: GlobalOptions
+
+        func run() async throws {
+            try await exiting {
+                let settings = try options.start(.local)
+                let types = try await settings.mappedTypes(in: try settings.storage())
+                Terminal.say(try settings.grants(types: types))
+            }
+        }
+    }
+}
