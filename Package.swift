@@ -108,6 +108,12 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(name: "datasync-cloud", dependencies: programs, swiftSettings: settings),
         .executableTarget(name: "datasync-local", dependencies: programs, swiftSettings: settings),
+        .executableTarget(
+            name: "datasync-bench",
+            dependencies: [
+                "DataSync", "DataSyncMySQL", "DataSyncSQL", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings),
         .testTarget(name: "DataSyncTests", dependencies: ["DataSync", "DataSyncTesting"], swiftSettings: settings),
         .testTarget(
             name: "DataSyncSQLiteTests", dependencies: ["DataSyncSQLite", "DataSyncTesting"], swiftSettings: settings),

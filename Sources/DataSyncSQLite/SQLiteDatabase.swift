@@ -48,15 +48,17 @@ public struct SQLiteDatabase: SQLDatabase {
 
     /// ``CRC32/ofRow(key:payload:)`` of two columns, as MySQL has it built in.
     private static let crc32 = DatabaseFunction("crc32", argumentCount: 2, pure: true) { values in
-        var crc = CRC32()
+        var digest: UInt32 = 0
         for value in values {
+            var crc = CRC32()
             switch value.storage {
             case .string(let text): crc.update(text)
             case .blob(let data): Array(data).withUnsafeBufferPointer { crc.update($0) }
             case .null, .int64, .double: return nil
             }
+            digest ^= crc.value
         }
-        return Int64(crc.value)
+        return Int64(digest)
     }
 
     /// A lock on a file beside the database: the system drops it with the process that holds it.

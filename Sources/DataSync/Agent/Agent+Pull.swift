@@ -108,7 +108,8 @@ extension Agent {
         let indices = indices.filter { work.items[$0].logSeq > received[work.items[$0].record.type]?.position.number ?? 0 }
         let entities = Set(indices.map { work.items[$0].entity })
         let states = try await transaction.entities(entities.sorted())
-        let open = try await transaction.openEntities(at: self.id, from: .cloud, among: entities)
+        let hasOpen = try await transaction.hasOpenMemos(at: self.id, from: .cloud)
+        let open = hasOpen ? try await transaction.openEntities(at: self.id, from: .cloud, among: entities) : []
         var judge = PullJudge(blocked: open, versions: states.mapValues(\.version))
         var toApply: [(index: Int, prepared: PreparedRecord)] = []
         var superseded = 0
@@ -133,7 +134,7 @@ extension Agent {
                 toApply.append((index, prepared))
             }
         }
-        try await self.apply(toApply, in: transaction)
+        try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         let now = self.environment.wallTime()
         let memos = judge.setAside.map { work.memo(for: $0.key, outcome: $0.value, now: now, limits: self.limits) }
@@ -149,35 +150,42 @@ extension Agent {
 
     /// Applies records, and only then looks for changes of this branch that they would overwrite (rule 2): looking first
     /// misses an application's transaction that was about to commit, applying first waits for it.
-    private func apply(_ records: [(index: Int, prepared: PreparedRecord)], in transaction: Storage.Transaction) async throws {
+    ///
+    /// - Parameter areDistinct: Whether it is known that no two records are of one entity.
+    private func apply(
+        _ records: [(index: Int, prepared: PreparedRecord)], areDistinct: Bool, in transaction: Storage.Transaction
+    ) async throws {
         let byType = Dictionary(grouping: records) { $0.prepared.record.type }
-        var names: Set<EntityName> = []
         for definition in self.types.definitions {
             guard let records = byType[definition.id], let handler = self.types[definition.id] else { continue }
-            for wave in waves(of: records, entity: { $0.prepared.entity }) {
+            for wave in areDistinct ? [records] : waves(of: records, entity: { $0.prepared.entity }) {
                 do { try await handler.apply(wave.map(\.prepared), in: transaction) } catch {
                     throw try ChunkSetback(error, type: definition.id, indices: wave.map(\.index))
                 }
             }
-            guard definition.kind == .state else { continue }
-            for record in records { names.insert(EntityName(type: definition.id, key: record.prepared.record.key)) }
         }
-        guard !names.isEmpty else { return }
+        // Most types are written on one side only.
+        let states = Set(byType.keys).filter { self.types.definition(of: $0)?.kind == .state }
+        let own = states.isEmpty ? [] : try await transaction.typesInOutbox(among: states)
+        guard !own.isEmpty else { return }
+        let written = records.lazy.map(\.prepared.record).filter { own.contains($0.type) }
+        let names = Set(written.map { EntityName(type: $0.type, key: $0.key) })
         let changed = try await transaction.unsettledNames(among: names)
         guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
     }
 
     /// Stores the versions of applied states (rule 4).
     private func raise(_ records: [LogRecord], in transaction: Storage.Transaction) async throws {
-        var states: [EntityID: EntityState] = [:]
+        var states = EntityRaises(reservingCapacity: records.count)
         for record in records where self.types.definition(of: record.record.type)?.kind == .state {
-            // In the order of the log: the last one of an entity stays.
-            states[record.entity] = EntityState(
-                id: record.entity, version: record.logSeq, origin: record.record.origin,
-                home: record.scope.isBranch ? record.scope : record.record.origin, audience: record.audience,
-                isDeleted: record.isDeletion)
+            let id = record.entity
+            states.raise(
+                EntityState(
+                    id: id, version: record.logSeq, origin: record.record.origin,
+                    home: record.scope.isBranch ? record.scope : record.record.origin, audience: record.audience,
+                    isDeleted: record.isDeletion))
         }
-        if !states.isEmpty { try await transaction.raiseEntities(states.values.sorted { $0.id < $1.id }) }
+        if !states.all.isEmpty { try await transaction.raiseEntities(states.all) }
     }
 
     private func move(

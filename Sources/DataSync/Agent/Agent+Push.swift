@@ -5,37 +5,52 @@ import Synchronization
 extension Agent {
     /// Sends what is numbered until nothing is left or nothing can be sent, and settles it by the answers.
     ///
-    /// While a batch is on its way the previous one is settled and the next one read, so that both databases work at once.
+    /// Two batches are on their way at a time, and while they are the one before is settled: so the cloud reads a batch
+    /// while its database applies the last, and both databases work at once. The cloud keeps their order; a batch that
+    /// comes too early finds a gap and is sent again.
     func push(_ report: inout CycleReport) async throws {
-        var next = try await self.nextBatch(asking: try await self.numbersToAsk(), &report)
-        var toSettle: (batch: PushBatch, answer: PushAnswer)?
-        while let batch = next, !Task.isShuttingDownGracefully {
-            self.updateSession { session in
-                for (type, number) in batch.lastNumbers { session.handOver(type, through: number) }
-            }
-            let answer: PushAnswer
-            do {
-                async let sent = self.transport.push(batch.request)
-                if let (previous, answer) = toSettle {
-                    toSettle = nil
-                    try await self.settle(previous, by: answer, &report)
+        try await withThrowingTaskGroup(of: PushExchange.self) { group in
+            var flight = PushFlight()
+            var asking = try await self.numbersToAsk()
+            while true {
+                while flight.mayTakeOff, !Task.isShuttingDownGracefully, let batch = try await self.nextBatch(asking: asking, &report) {
+                    asking = []
+                    self.updateSession { session in
+                        for (type, number) in batch.lastNumbers { session.handOver(type, through: number) }
+                    }
+                    let number = flight.takeOff()
+                    group.addTask { PushExchange(number: number, batch: batch, answer: await self.send(batch)) }
                 }
-                next = try await self.nextBatch(asking: [], &report)
-                answer = try await sent
-            } catch {
-                self.updateSession { $0.loseAnswer(batch.types) }
-                throw error
-            }
-            try self.check(answer, of: batch)
-            toSettle = (batch, answer)
-            if answer.runs.contains(where: { $0.stop != nil }) {
-                // What was read ahead begins behind a gap.
-                try await self.settle(batch, by: answer, &report)
-                toSettle = nil
-                next = try await self.nextBatch(asking: [], &report)
+                guard let exchange = try await group.next() else { return }
+                flight.land(exchange)
+                // In the order in which they were sent: a stream is settled from its head on.
+                while let landed = flight.next() {
+                    try await self.settle(landed, &flight, &report)
+                }
             }
         }
-        if let (previous, answer) = toSettle { try await self.settle(previous, by: answer, &report) }
+    }
+
+    private func send(_ batch: PushBatch) async -> Result<PushAnswer, any Error> {
+        do {
+            let answer = try await self.transport.push(batch.request)
+            try self.check(answer, of: batch)
+            return .success(answer)
+        } catch { return .failure(error) }
+    }
+
+    private func settle(_ exchange: PushExchange, _ flight: inout PushFlight, _ report: inout CycleReport) async throws {
+        let batch = exchange.batch
+        do {
+            let answer = try exchange.answer.get()
+            try await self.settle(batch, by: answer, isBehindStop: flight.isLanding, &report)
+            // What follows in the same streams finds a gap: it is taken in and not sent on.
+            if answer.runs.contains(where: { $0.stop != nil }) { flight.stopTakingOff() }
+        } catch {
+            // What is still on its way is answered into the void; it is sent again, and learnt then.
+            self.updateSession { $0.loseAnswers() }
+            throw error
+        }
     }
 
     /// Own records that the cloud has and has not settled, as far as this branch knows.
@@ -147,13 +162,12 @@ extension Agent {
                 client: row.client, payload: row.payload))
     }
 
-    private func check(_ answer: PushAnswer, of batch: PushBatch) throws {
+    private func check(_ answer: PushAnswer, of batch: PushBatch) throws(DataSyncError) {
         let fits = answer.runs.count == batch.parts.count
             && zip(answer.runs, batch.parts).allSatisfy { run, part in
                 run.outcomes.count == part.entries.count || (run.stop != nil && run.outcomes.count < part.entries.count)
             }
         guard fits else {
-            self.updateSession { $0.loseAnswer(batch.types) }
             throw DataSyncError(.peerInvalid, operation: "push", detail: "the answer does not fit the request")
         }
     }
@@ -161,7 +175,11 @@ extension Agent {
     // MARK: - Settling
 
     /// Writes what the answer says into the rows, in one transaction.
-    private func settle(_ batch: PushBatch, by answer: PushAnswer, _ report: inout CycleReport) async throws {
+    ///
+    /// - Parameter isBehindStop: Whether an earlier batch was not received whole, so that gaps are no surprise.
+    private func settle(
+        _ batch: PushBatch, by answer: PushAnswer, isBehindStop: Bool, _ report: inout CycleReport
+    ) async throws {
         let now = self.environment.wallTime()
         if batch.count > 0 || !answer.outcomes.isEmpty {
             try await self.unit { transaction in
@@ -174,11 +192,10 @@ extension Agent {
         for (part, run) in zip(batch.parts, answer.runs) {
             self.updateSession { session in
                 session.takeAnswer(
-                    part.type, through: part.synID(at: 0) + Int64(run.outcomes.count) - 1,
-                    ofThrough: part.synID(at: 0) + Int64(part.entries.count) - 1)
+                    part.type, first: part.synID(at: 0), last: part.synID(at: part.entries.count - 1), count: run.outcomes.count)
             }
             report.count(run.outcomes)
-            if let stop = run.stop { self.take(stop, of: part.type, &report) }
+            if let stop = run.stop { self.take(stop, of: part.type, isBehindStop: isBehindStop, &report) }
         }
     }
 
@@ -258,9 +275,10 @@ extension Agent {
         }
     }
 
-    private func take(_ stop: PushStop, of type: BusinessTypeID, _ report: inout CycleReport) {
+    private func take(_ stop: PushStop, of type: BusinessTypeID, isBehindStop: Bool, _ report: inout CycleReport) {
         let now = self.environment.runningTime()
         switch stop {
+        case .gap where isBehindStop: break
         case .gap(let position):
             self.logger.warning("the cloud misses numbers before those sent", metadata: ["type": "\(type)", "position": "\(position)"])
             // Whatever the reason, a new session compares both sides.

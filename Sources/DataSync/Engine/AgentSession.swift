@@ -49,12 +49,13 @@ struct AgentSession: Sendable {
 
     mutating func handOver(_ type: BusinessTypeID, through number: Int64) { self.streams[type]?.handOver(through: number) }
 
-    mutating func takeAnswer(_ type: BusinessTypeID, through number: Int64, ofThrough last: Int64) {
-        self.streams[type]?.takeAnswer(through: number, ofThrough: last)
+    mutating func takeAnswer(_ type: BusinessTypeID, first: Int64, last: Int64, count: Int) {
+        self.streams[type]?.takeAnswer(first: first, last: last, count: count)
     }
 
-    mutating func loseAnswer(_ types: some Sequence<BusinessTypeID>) {
-        for type in types { self.streams[type]?.loseAnswer() }
+    /// No answer came, or none that can be believed: whatever was handed over and not answered is sent again.
+    mutating func loseAnswers() {
+        for type in self.streams.keys { self.streams[type]?.loseAnswer() }
     }
 
     /// Whether rows of `type` may have reached the cloud of which nobody knows what became (rule 3).

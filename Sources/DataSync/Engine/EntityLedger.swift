@@ -2,27 +2,59 @@
 ///
 /// It begins with the locked rows of the chunk's entities and follows what the chunk itself changes: the second record of
 /// an entity is judged by what the first one made of it.
-public struct EntityLedger: Sendable {
-    private var states: [EntityID: EntityState]
-    /// Entities that had no row when the unit began.
-    private var created: Set<EntityID> = []
-    private var touched: Set<EntityID> = []
-
-    /// - Parameter locked: The rows that exist, locked by this unit.
-    public init(locked: [EntityID: EntityState]) { self.states = locked }
-
-    public func state(of entity: EntityID) -> EntityState? { self.states[entity] }
-
-    /// Whether `server` may change or delete the entity: where it creates it, where the entity is its own by name, and
-    /// where the entity's audience contains it. Checked before anything else, and never explained.
-    public func isEntitled(_ server: ServerID, to entity: EntityID, in definition: BusinessTypeDefinition) -> Bool {
-        if server.isCloud || definition.route.isScopedByHome { return true }
-        return self.states[entity]?.audience.contains(server) ?? true
+struct EntityLedger: Sendable {
+    private struct Entry {
+        var id: EntityID
+        var state: EntityState?
+        /// Whether there was no row when the unit began.
+        let isNew: Bool
+        var isTouched = false
     }
 
-    /// Whom `prepared` goes to.
-    public func audience(for prepared: PreparedRecord, in definition: BusinessTypeDefinition) -> Audience {
-        let existing = self.states[prepared.entity]
+    /// In the order of locking.
+    private var entries: [Entry] = []
+    private var slots: [EntityID: Int] = [:]
+
+    init() {}
+
+    /// - Parameters:
+    ///   - ids: The entities of the unit, in the order of locking.
+    ///   - locked: The rows of those that exist.
+    init(_ ids: [EntityID], locked: [EntityID: EntityState]) {
+        self.entries.reserveCapacity(ids.count)
+        self.slots.reserveCapacity(ids.count)
+        for id in ids {
+            let state = locked.isEmpty ? nil : locked[id]
+            self.slots[id] = self.entries.count
+            self.entries.append(Entry(id: id, state: state, isNew: state == nil))
+        }
+    }
+
+    func state(of entity: EntityID) -> EntityState? { self.slots[entity].flatMap { self.entries[$0].state } }
+
+    /// Judges `prepared` and, if it may count, takes in that it does; its version comes later.
+    ///
+    /// `server` may change or delete an entity where it creates it, where the entity is its own by name, and where the
+    /// entity's audience contains it. That is checked before anything else, and never explained.
+    /// - Returns: Whom the record goes to, or nil if `server` may not change the entity.
+    mutating func admit(_ prepared: PreparedRecord, from server: ServerID, in definition: BusinessTypeDefinition) -> Audience? {
+        guard let slot = self.slots[prepared.entity] else { preconditionFailure("a record of an entity that was not locked") }
+        let existing = self.entries[slot].state
+        let isEntitled = server.isCloud || definition.route.isScopedByHome || existing?.audience.contains(server) ?? true
+        guard isEntitled else { return nil }
+        let audience = Self.audience(for: prepared, existing: existing, in: definition)
+        self.entries[slot].isTouched = true
+        self.entries[slot].state = EntityState(
+            id: self.entries[slot].id, version: existing?.version ?? 0, origin: prepared.record.origin,
+            home: existing?.home ?? (prepared.scope.isBranch ? prepared.scope : prepared.record.origin), audience: audience,
+            isDeleted: prepared.isDeletion)
+        return audience
+    }
+
+    /// Whom `prepared` goes to, its entity being `existing` until now.
+    static func audience(
+        for prepared: PreparedRecord, existing: EntityState?, in definition: BusinessTypeDefinition
+    ) -> Audience {
         // A deletion says nothing about sharing and names no target: it goes to everybody who has the entity.
         if prepared.isDeletion, let existing { return existing.audience }
         switch definition.route {
@@ -35,27 +67,18 @@ public struct EntityLedger: Sendable {
         }
     }
 
-    /// Takes in that `prepared` counts, with this audience; its version comes later.
-    public mutating func admit(_ prepared: PreparedRecord, audience: Audience) {
-        let id = prepared.entity
-        let home = self.states[id]?.home ?? (prepared.scope.isBranch ? prepared.scope : prepared.record.origin)
-        if self.states[id] == nil { self.created.insert(id) }
-        self.touched.insert(id)
-        self.states[id] = EntityState(
-            id: id, version: self.states[id]?.version ?? 0, origin: prepared.record.origin, home: home,
-            audience: audience, isDeleted: prepared.isDeletion)
-    }
-
     /// Takes in the place that the entity's last admitted record got in the log.
-    public mutating func setVersion(_ version: Int64, of entity: EntityID) {
-        guard let state = self.states[entity] else { preconditionFailure("a version for an entity that was not admitted") }
+    mutating func setVersion(_ version: Int64, of entity: EntityID) {
+        guard let slot = self.slots[entity], let state = self.entries[slot].state else {
+            preconditionFailure("a version for an entity that was not admitted")
+        }
         // Places of one type ascend, so a unit that lowers a version has lost the order of the log.
         precondition(version > state.version, "the version of an entity must rise")
-        self.states[entity]?.version = version
+        self.entries[slot].state?.version = version
     }
 
     /// The rows to insert, in the order of locking.
-    public var inserts: [EntityState] { self.created.sorted().compactMap { self.states[$0] } }
+    var inserts: [EntityState] { self.entries.lazy.filter { $0.isNew && $0.isTouched }.compactMap(\.state) }
     /// The rows to update.
-    public var updates: [EntityState] { self.touched.subtracting(self.created).sorted().compactMap { self.states[$0] } }
+    var updates: [EntityState] { self.entries.lazy.filter { !$0.isNew && $0.isTouched }.compactMap(\.state) }
 }

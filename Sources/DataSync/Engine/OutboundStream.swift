@@ -33,13 +33,15 @@ public struct OutboundStream: Hashable, Sendable {
         self.handed = max(self.handed, number)
     }
 
-    /// The peer answered a batch that ended with `last`: for everything up to `number`, and of the rest of it that it has
-    /// no effect.
-    public mutating func takeAnswer(through number: Int64, ofThrough last: Int64) {
-        self.answered = max(self.answered, number)
+    /// The peer answered the numbers `first` to `last`: for the first `count` of them, and of the rest that it has no effect.
+    public mutating func takeAnswer(first: Int64, last: Int64, count: Int) {
+        if count > 0 {
+            precondition(first <= self.answered + 1, "an answer is taken in before the one that comes first")
+            self.answered = max(self.answered, first + Int64(count) - 1)
+        }
         // What a later batch handed over meanwhile stays unknown.
         if self.handed <= last { self.handed = self.answered }
-        if number < last { self.next = self.answered + 1 }
+        if first + Int64(count) <= last { self.next = self.answered + 1 }
     }
 
     /// No answer came: what was handed over is sent again.

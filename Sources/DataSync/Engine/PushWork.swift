@@ -1,6 +1,7 @@
 /// A push request as the cloud works on it: its records in one row, what is known of each, and what is decided.
 struct PushWork: Sendable {
-    struct Item: Sendable {
+    /// A class, since a chunk is passed through many hands and none of them changes a record.
+    final class Item: Sendable {
         enum Content: Sendable {
             case prepared(PreparedRecord)
             /// The payload could not be read.
@@ -9,14 +10,26 @@ struct PushWork: Sendable {
             case unsendable(SyncRecord, ReasonCode)
         }
 
-        var run: Int
-        var type: BusinessTypeID
-        var synID: Int64
-        var fingerprint: Fingerprint
-        var content: Content
+        let run: Int
+        let type: BusinessTypeID
+        let synID: Int64
+        let fingerprint: Fingerprint
+        let content: Content
         /// Nil for a number whose row is gone.
-        var entity: EntityID?
-        var bytes: Int
+        let entity: EntityID?
+        let bytes: Int
+
+        init(
+            run: Int, type: BusinessTypeID, synID: Int64, fingerprint: Fingerprint, content: Content, entity: EntityID?, bytes: Int
+        ) {
+            self.run = run
+            self.type = type
+            self.synID = synID
+            self.fingerprint = fingerprint
+            self.content = content
+            self.entity = entity
+            self.bytes = bytes
+        }
 
         var prepared: PreparedRecord? {
             if case .prepared(let prepared) = self.content { prepared } else { nil }
@@ -142,7 +155,7 @@ struct PushWork: Sendable {
         precondition(self.blamed.updateValue(fault, forKey: index) == nil, "a record was applied after it was blamed")
     }
 
-    mutating func note(_ outcomes: [Int: Outcome]) {
+    mutating func note(_ outcomes: [(index: Int, outcome: Outcome)]) {
         for (index, outcome) in outcomes { self.outcomes[index] = outcome }
     }
 

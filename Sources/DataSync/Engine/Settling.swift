@@ -7,8 +7,9 @@ struct Settling: Sendable {
 
     private(set) var settlements: [OutboxSettlement] = []
     private(set) var manifests: [(key: ManifestKey, settled: Int)] = []
+    private var raises: EntityRaises
     /// The versions that accepted records gave their entities (rule 4).
-    private(set) var entities: [EntityState] = []
+    var entities: [EntityState] { self.raises.all }
     private(set) var confirmations: [Confirmation] = []
     /// One for each record whose fate is not decided, or that is dead.
     private(set) var memos: [Memo] = []
@@ -18,11 +19,11 @@ struct Settling: Sendable {
         self.batch = batch
         self.answer = answer
         self.now = now
+        self.raises = EntityRaises(reservingCapacity: batch.count)
     }
 
     mutating func decide(definition: (BusinessTypeID) -> BusinessTypeDefinition?) {
         self.settlements.reserveCapacity(self.batch.count)
-        var versions: [EntityID: EntityState] = [:]
         for (part, run) in zip(self.batch.parts, self.answer.runs) where !run.outcomes.isEmpty {
             let definition = definition(part.type)
             for (index, outcome) in run.outcomes.enumerated() {
@@ -36,10 +37,10 @@ struct Settling: Sendable {
                     guard outcome.version > 0, let definition, definition.kind == .state, let key = row.key else { continue }
                     let isScoped = definition.route.isScopedByHome
                     let id = EntityID(type: part.type, scope: isScoped ? self.branch : .cloud, key: key)
-                    if let known = versions[id], known.version > outcome.version { continue }
-                    versions[id] = EntityState(
-                        id: id, version: outcome.version, origin: self.branch, home: self.branch,
-                        audience: isScoped ? .server(self.branch) : .all)
+                    self.raises.raise(
+                        EntityState(
+                            id: id, version: outcome.version, origin: self.branch, home: self.branch,
+                            audience: isScoped ? .server(self.branch) : .all))
                 } else if outcome.disposition.isOpen || outcome.disposition == .dead {
                     self.memos.append(self.memo(of: row, synID: synID, in: part, outcome, definition))
                 }
@@ -47,7 +48,6 @@ struct Settling: Sendable {
             self.manifests.append((part.manifest, part.offset + run.outcomes.count))
             self.confirm(part, count: run.outcomes.count)
         }
-        self.entities = versions.values.sorted { $0.id < $1.id }
     }
 
     private mutating func confirm(_ part: PushBatch.Part, count: Int) {

@@ -3,26 +3,14 @@
 /// The order of locks is the same in all of them: the branch's row, entities by name, business rows, the log's counters
 /// by type. Counters come last and are held to the commit.
 struct CloudUnit<Storage: SyncStorage> {
-    /// A record that counts.
-    struct Accepted {
-        var prepared: PreparedRecord
-        var audience: Audience
-        /// Sent to its origin too: a person made it succeed after its origin was corrected.
-        var isEcho: Bool
-    }
-
-    /// The present state of an entity is to be sent to the one server whose change did not prevail.
-    struct Correction: Hashable {
-        var entity: EntityID
-        var origin: ServerID
-    }
-
     let hub: Hub<Storage>
     let transaction: Storage.Transaction
-    private(set) var ledger = EntityLedger(locked: [:])
+    private var ledger = EntityLedger()
     private var knownServers: Set<ServerID>?
-    private var accepted: [Accepted] = []
+    private var accepted: [AcceptedRecord] = []
     private var corrections: [Correction] = []
+    /// How many different entities were locked.
+    private(set) var entityCount = 0
 
     init(hub: Hub<Storage>, transaction: Storage.Transaction) {
         self.hub = hub
@@ -39,18 +27,15 @@ struct CloudUnit<Storage: SyncStorage> {
     /// Locks the entities of those records whose type has a log.
     mutating func lock(_ entities: some Sequence<EntityID>) async throws {
         let logged = Set(entities.filter { self.definition($0.type).route != .up }).sorted()
+        self.entityCount = logged.count
         guard !logged.isEmpty else { return }
-        self.ledger = EntityLedger(locked: try await self.transaction.lockEntities(logged))
+        self.ledger = EntityLedger(logged, locked: try await self.transaction.lockEntities(logged))
     }
 
     /// Decides whether `prepared` may count, and for whom.
     /// - Returns: Nil if it was taken in, or what is held against it.
     mutating func admit(_ prepared: PreparedRecord, isEcho: Bool = false) async throws -> RecordFault? {
         let definition = self.definition(prepared.record.type)
-        guard self.ledger.isEntitled(prepared.record.origin, to: prepared.entity, in: definition) else {
-            return .refused(.forbidden, detail: nil)
-        }
-        let audience = self.ledger.audience(for: prepared, in: definition)
         if definition.route == .target, !prepared.isDeletion {
             guard prepared.record.origin.isCloud || definition.targets.allows(prepared.record.target) else {
                 return .refused(.forbidden, detail: nil)
@@ -59,8 +44,14 @@ struct CloudUnit<Storage: SyncStorage> {
                 return .refused(.noTarget, detail: "data_to_server_id names no server")
             }
         }
-        if definition.route != .up { self.ledger.admit(prepared, audience: audience) }
-        self.accepted.append(Accepted(prepared: prepared, audience: audience, isEcho: isEcho))
+        var audience = Audience.nobody
+        if definition.route != .up {
+            guard let admitted = self.ledger.admit(prepared, from: prepared.record.origin, in: definition) else {
+                return .refused(.forbidden, detail: nil)
+            }
+            audience = admitted
+        }
+        self.accepted.append(AcceptedRecord(prepared: prepared, audience: audience, isEcho: isEcho))
         return nil
     }
 
@@ -90,12 +81,15 @@ struct CloudUnit<Storage: SyncStorage> {
     /// Whether the cloud's own applications have changed one of the accepted entities without having been numbered: then
     /// this unit judged, and would append, in an order that the cloud's own tables contradict (rule 1).
     func namesWithOwnChanges() async throws -> Set<EntityName> {
-        let names = Set(
-            self.accepted.lazy.map(\.prepared).filter {
-                let definition = self.definition($0.record.type)
-                return definition.kind == .state && definition.route != .up
-            }.map { EntityName(type: $0.record.type, key: $0.record.key) })
-        return names.isEmpty ? [] : try await self.transaction.unsettledNames(among: names)
+        let types = Set(self.accepted.lazy.map(\.prepared.record.type)).filter {
+            let definition = self.definition($0)
+            return definition.kind == .state && definition.route != .up
+        }
+        // Most types are written on one side only.
+        let own = types.isEmpty ? [] : try await self.transaction.typesInOutbox(among: types)
+        guard !own.isEmpty else { return [] }
+        let names = self.accepted.lazy.map(\.prepared.record).filter { own.contains($0.type) }
+        return try await self.transaction.unsettledNames(among: Set(names.map { EntityName(type: $0.type, key: $0.key) }))
     }
 
     /// Appends what was accepted, and the corrections, to the log, and writes the entities.
@@ -161,4 +155,18 @@ struct CloudUnit<Storage: SyncStorage> {
         }
         return rows
     }
+}
+
+/// A record that counts.
+struct AcceptedRecord: Sendable {
+    var prepared: PreparedRecord
+    var audience: Audience
+    /// Sent to its origin too: a person made it succeed after its origin was corrected.
+    var isEcho: Bool
+}
+
+/// The present state of an entity is to be sent to the one server whose change did not prevail.
+struct Correction: Hashable, Sendable {
+    var entity: EntityID
+    var origin: ServerID
 }

@@ -13,6 +13,19 @@ enum OwnRowSelection: Hashable, Sendable {
     case held(BusinessTypeID, after: Int64)
 }
 
+/// How far a numbering step got.
+private enum NumberingProgress: Sendable {
+    case none, some
+    /// As far as one transaction goes: more may be waiting.
+    case full
+}
+
+private struct FrontierMove {
+    var from: Int64
+    var to: Int64
+    var isFull: Bool
+}
+
 extension Hub {
     /// Numbers the committed rows of the cloud's own applications into the log, as many as there are up to
     /// `unitsMax` transactions, and looks for late ones when it is time.
@@ -21,7 +34,7 @@ extension Hub {
     public func numberOwnRows(unitsMax: Int = 5) async throws -> Bool {
         guard try await self.numberHeldRows() else { return true }
         for _ in 0..<unitsMax {
-            guard try await self.numberOwnRows(.new) > 0 else {
+            guard try await self.numberOwnRows(.new) == .full else {
                 try await self.sweepOutbox()
                 return false
             }
@@ -31,14 +44,14 @@ extension Hub {
 
     func numberOwnRows(of names: Set<EntityName>) async throws {
         // All rows of these entities, or their order would not be whole.
-        while try await self.numberOwnRows(.named(names)) > 0 {}
+        while try await self.numberOwnRows(.named(names)) != .none {}
     }
 
     private func sweepOutbox() async throws {
         let frontier = try await self.storage.withTransaction(.snapshot) { try await $0.outboxFrontier() }
         let now = self.environment.runningTime()
         for range in self.sweep.withLock({ $0.nextRanges(frontier: frontier, at: now) }) {
-            while try await self.numberOwnRows(.late(range)) > 0 {}
+            while try await self.numberOwnRows(.late(range)) != .none {}
         }
     }
 
@@ -51,7 +64,7 @@ extension Hub {
                 self.types[id] != nil, let first = Int64(value)
             else { continue }
             for _ in 0..<5 {
-                guard try await self.numberOwnRows(.held(id, after: first - 1)) == 0 else { continue }
+                guard try await self.numberOwnRows(.held(id, after: first - 1)) == .none else { continue }
                 try await self.unit { try await $0.removeSetting(name) }
                 return true
             }
@@ -61,9 +74,10 @@ extension Hub {
     }
 
     /// Numbers one transaction's worth of rows.
-    /// - Returns: 0 if it got no further.
-    private func numberOwnRows(_ selection: OwnRowSelection) async throws -> Int {
-        try await self.unit { transaction in
+    private func numberOwnRows(_ selection: OwnRowSelection) async throws -> NumberingProgress {
+        try await self.numbering.wait()
+        defer { self.numbering.signal() }
+        return try await self.unit { transaction in
             let (rows, frontier) = try await self.read(selection, in: transaction)
             if let frontier {
                 // Two replicas that number at the same time meet here.
@@ -72,21 +86,24 @@ extension Hub {
                 }
             }
             let numbered = rows.isEmpty ? 0 : try await self.number(rows, in: transaction)
-            return frontier == nil ? numbered : 1
+            guard let frontier else { return numbered == 0 ? .none : .some }
+            return frontier.isFull ? .full : .some
         }
     }
 
     private func read(
         _ selection: OwnRowSelection, in transaction: Storage.Transaction
-    ) async throws -> (rows: [OutboxRow], frontier: (from: Int64, to: Int64)?) {
+    ) async throws -> (rows: [OutboxRow], frontier: FrontierMove?) {
         let limit = self.limits.chunkRecordsMax
         switch selection {
         case .new:
             let frontier = try await transaction.outboxFrontier()
-            let heads = self.capped(try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: false, limit: limit))
+            let all = try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: false, limit: limit)
+            let heads = self.capped(all)
             guard let last = heads.last else { return ([], nil) }
             let new = heads.filter { $0.state == .new }.map(\.id)
-            return (new.isEmpty ? [] : try await transaction.outboxRows(new), (frontier, last.id))
+            let move = FrontierMove(from: frontier, to: last.id, isFull: heads.count < all.count || all.count == limit)
+            return (new.isEmpty ? [] : try await transaction.outboxRows(new), move)
         case .late(let range):
             let new = try await transaction.outboxHeads(in: range, newOnly: true, limit: range.count)
             let heads = self.capped(Array(new.filter { self.types[$0.type] != nil }.prefix(limit)))

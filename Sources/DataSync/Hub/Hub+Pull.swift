@@ -10,7 +10,8 @@ extension Hub {
             try await self.checkSession(branch, request.session, in: transaction)
             return try await transaction.hasOutboxRows(after: try await transaction.outboxFrontier())
         }
-        if frontierHasRows { try await self.numberOwnRows() }
+        // About as many as this pull can hand out; the rest is numbered by the next, or by the timer.
+        let hasMoreRows = frontierHasRows ? try await self.numberOwnRows(unitsMax: 1) : false
         try await self.noteSeen(branch, request.session)
         return try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
@@ -18,6 +19,7 @@ extension Hub {
                 throw DataSyncError(.fenced, operation: "pull", detail: "the log has a new epoch: open a session")
             }
             var answer = try await self.read(request, for: branch, in: transaction)
+            answer.hasMore = answer.hasMore || hasMoreRows
             answer.outcomes = try await self.outcomes(of: request.asked, from: branch, in: transaction)
             answer.asked = try await transaction.memosToAsk(at: branch, limit: self.limits.askedMax).map {
                 RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)

@@ -6,7 +6,10 @@ extension Hub {
     /// - Parameter branch: Who asks, from its verified key; never from the request.
     /// - Throws: `DataSyncError`. Chunks that were committed before stay so; the branch sends all of it again and learns.
     public func push(_ request: PushRequest, from branch: ServerID) async throws -> PushAnswer {
+        let place = self.lanes.enter(branch)
+        defer { self.lanes.leave(place) }
         var work = try PushWork(request, from: branch, types: self.types, limits: self.limits)
+        try await place.turn()
         for index in request.runs.indices {
             let type = request.runs[index].type
             if self.types[type] == nil { work.stop(type, .unsupported) }
@@ -21,7 +24,7 @@ extension Hub {
                 let current = work
                 let outcomes = try await self.unit { try await self.receive(indices, of: current, in: $0) }
                 work.note(outcomes)
-                self.passed(Set(outcomes.lazy.filter { $0.value.disposition == .applied }.map { current.items[$0.key].type }))
+                self.passed(Set(outcomes.lazy.filter { $0.outcome.disposition == .applied }.map { current.items[$0.index].type }))
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .stopped(let type, let stop): work.stop(type, stop)
@@ -51,7 +54,7 @@ extension Hub {
     /// Receives the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.
     private func receive(
         _ indices: [Int], of work: PushWork, in transaction: Storage.Transaction
-    ) async throws -> [Int: Outcome] {
+    ) async throws -> [(index: Int, outcome: Outcome)] {
         try await self.fence(work.branch, work.session, in: transaction)
         let received = try await transaction.positions(from: work.branch, epoch: work.session.epoch)
         let split = try work.split(indices, at: received.mapValues(\.position.number))
@@ -61,7 +64,8 @@ extension Hub {
         let entities = split.new.compactMap { work.items[$0].entity }
         var unit = CloudUnit(hub: self, transaction: transaction)
         try await unit.lock(entities)
-        let open = try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities))
+        let hasOpen = try await transaction.hasOpenMemos(at: .cloud, from: work.branch)
+        let open = hasOpen ? try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities)) : []
 
         // Judge, in the order of the streams.
         var judge = PushJudge(blocked: open)
@@ -69,7 +73,7 @@ extension Hub {
         for index in split.new {
             let item = work.items[index]
             switch judge.verdict(for: item, at: index, blamed: work.blamed[index]) {
-            case .void: outcomes[index] = Outcome(.void, reason: .void)
+            case .void: outcomes.append((index, Outcome(.void, reason: .void)))
             case .apply(let prepared):
                 if let fault = try await unit.admit(prepared) {
                     judge.refuse(item, at: index, fault)
@@ -80,11 +84,11 @@ extension Hub {
                 if outcome.disposition == .dead, let entity = item.entity { unit.correct(entity, at: work.branch) }
             }
         }
-        try await self.apply(toApply, of: work, in: transaction)
+        try await self.apply(toApply, of: work, areDistinct: unit.entityCount == entities.count, in: transaction)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
         let places = try await unit.append()
-        for (index, place) in zip(toApply, places) { outcomes[index] = .applied(version: place) }
+        for (index, place) in zip(toApply, places) { outcomes.append((index, .applied(version: place))) }
 
         // What was not applied.
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
@@ -93,7 +97,7 @@ extension Hub {
             work.memo(for: number, outcome: outcome, now: now, limits: self.limits)
         }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
-        outcomes.merge(judge.setAside) { _, new in new }
+        for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
 
         for (type, position) in split.positions {
             let expected = received[type]?.position.number ?? 0
@@ -106,11 +110,14 @@ extension Hub {
     }
 
     /// Applies records type by type in the order of priority, wave by wave.
-    private func apply(_ indices: [Int], of work: PushWork, in transaction: Storage.Transaction) async throws {
+    /// - Parameter areDistinct: Whether it is known that no two records are of one entity.
+    private func apply(
+        _ indices: [Int], of work: PushWork, areDistinct: Bool, in transaction: Storage.Transaction
+    ) async throws {
         let byType = Dictionary(grouping: indices) { work.items[$0].type }
         for definition in self.types.definitions {
             guard let indices = byType[definition.id], let handler = self.types[definition.id] else { continue }
-            for wave in waves(of: indices, entity: { work.items[$0].prepared!.entity }) {
+            for wave in areDistinct ? [indices] : waves(of: indices, entity: { work.items[$0].prepared!.entity }) {
                 do {
                     try await handler.apply(wave.map { work.items[$0].prepared! }, in: transaction)
                 } catch {
@@ -123,9 +130,9 @@ extension Hub {
     /// What became of records that were received before: their row in `sync_memo`, else they were applied.
     private func outcomesOfDuplicates(
         _ indices: [Int], of work: PushWork, in transaction: Storage.Transaction
-    ) async throws -> [Int: Outcome] {
-        guard !indices.isEmpty else { return [:] }
-        var outcomes: [Int: Outcome] = [:]
+    ) async throws -> [(index: Int, outcome: Outcome)] {
+        guard !indices.isEmpty else { return [] }
+        var outcomes: [(index: Int, outcome: Outcome)] = []
         for (type, indices) in Dictionary(grouping: indices, by: { work.items[$0].type }) {
             let memos = try await transaction.memos(in: work.line(type), numbers: indices.map { work.items[$0].synID })
             let byNumber = Dictionary(memos.map { ($0.number, $0.outcome) }) { first, _ in first }
@@ -139,7 +146,7 @@ extension Hub {
                     ?? (item.entity == nil ? Outcome(.void, reason: .void)
                         : .applied(version: item.entity.flatMap { states[$0]?.version } ?? 0))
                 outcome.isDuplicate = true
-                outcomes[index] = outcome
+                outcomes.append((index, outcome))
             }
         }
         return outcomes

@@ -12,6 +12,9 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     /// Which types a fault of the system has stopped in this process. Nothing rests on it but how often one is tried.
     private let breaker = Mutex(TypeBreaker())
     let sweep = Mutex(OutboxSweep())
+    let lanes = BranchLanes()
+    /// The cloud's own rows are numbered by one task of a process at a time: two would only roll each other back.
+    let numbering = AsyncSemaphore(1)
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
 

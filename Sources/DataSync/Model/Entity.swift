@@ -13,7 +13,9 @@ public struct EntityKey: Sendable {
 }
 
 extension EntityKey: Hashable {
-    public static func == (left: Self, right: Self) -> Bool { left.text.utf8.elementsEqual(right.text.utf8) }
+    public static func == (left: Self, right: Self) -> Bool {
+        left.text.utf8.count == right.text.utf8.count && self.compare(left, right) == 0
+    }
 
     public func hash(into hasher: inout Hasher) {
         var text = self.text
@@ -22,7 +24,21 @@ extension EntityKey: Hashable {
 }
 
 extension EntityKey: Comparable {
-    public static func < (left: Self, right: Self) -> Bool { left.text.utf8.lexicographicallyPrecedes(right.text.utf8) }
+    public static func < (left: Self, right: Self) -> Bool { self.compare(left, right) < 0 }
+
+    /// Negative, zero or positive, as the first bytes that differ, or else the lengths, are ordered.
+    private static func compare(_ left: Self, _ right: Self) -> Int {
+        // Not over `utf8` element by element: a chunk is sorted by key several times.
+        var (left, right) = (left.text, right.text)
+        return left.withUTF8 { left in
+            right.withUTF8 { right in
+                for index in 0..<min(left.count, right.count) where left[index] != right[index] {
+                    return Int(left[index]) - Int(right[index])
+                }
+                return left.count - right.count
+            }
+        }
+    }
 }
 
 extension EntityKey: ExpressibleByStringLiteral, CustomStringConvertible {

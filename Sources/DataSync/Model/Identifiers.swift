@@ -64,26 +64,30 @@ public struct RecordUID: Hashable, Sendable {
     }
 
     /// Reads 16 bytes, most significant first; nil for any other count.
-    public init?(bytes: some Collection<UInt8>) {
+    public init?(bytes: [UInt8]) {
         guard bytes.count == 16 else { return nil }
-        self.init(
-            high: bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) },
-            low: bytes.suffix(8).reduce(0) { $0 << 8 | UInt64($1) })
+        let (high, low) = bytes.withUnsafeBytes {
+            ($0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+        }
+        self.init(high: UInt64(bigEndian: high), low: UInt64(bigEndian: low))
     }
 
     /// Reads 32 hexadecimal digits.
     public init?(hex: String) {
-        guard hex.utf8.count == 32,
-            let high = Fingerprint(hex: String(hex.prefix(16))), let low = Fingerprint(hex: String(hex.suffix(16)))
+        guard hex.utf8.count == 32, let high = UInt64(hexDigits: hex.utf8.prefix(16)), let low = UInt64(hexDigits: hex.utf8.suffix(16))
         else { return nil }
-        self.init(high: high.rawValue, low: low.rawValue)
+        self.init(high: high, low: low)
     }
 
     public var bytes: [UInt8] {
-        [self.high, self.low].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) } }
+        [UInt8](unsafeUninitializedCapacity: 16) { buffer, count in
+            UnsafeMutableRawBufferPointer(buffer).storeBytes(of: self.high.bigEndian, as: UInt64.self)
+            UnsafeMutableRawBufferPointer(buffer).storeBytes(of: self.low.bigEndian, toByteOffset: 8, as: UInt64.self)
+            count = 16
+        }
     }
 
-    public var hex: String { Fingerprint(rawValue: self.high).hex + Fingerprint(rawValue: self.low).hex }
+    public var hex: String { self.high.hexDigits + self.low.hexDigits }
 }
 
 extension RecordUID: CustomStringConvertible {
@@ -109,13 +113,36 @@ public struct Fingerprint: RawRepresentable, Hashable, Sendable {
 
     /// Reads 16 hexadecimal digits. On the wire as text: a JSON number beyond 2^53 does not survive every reader.
     public init?(hex: String) {
-        let isHex = hex.utf8.allSatisfy { (48...57).contains($0) || (97...102).contains($0) || (65...70).contains($0) }
-        guard hex.utf8.count == 16, isHex, let value = UInt64(hex, radix: 16) else { return nil }
+        guard hex.utf8.count == 16, let value = UInt64(hexDigits: hex.utf8[...]) else { return nil }
         self.init(rawValue: value)
     }
 
-    public var hex: String {
-        let digits = String(self.rawValue, radix: 16)
-        return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+    public var hex: String { self.rawValue.hexDigits }
+}
+
+extension UInt64 {
+    /// Reads hexadecimal digits and nothing else.
+    fileprivate init?(hexDigits: Substring.UTF8View) {
+        var value: UInt64 = 0
+        for digit in hexDigits {
+            switch digit {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): value = value << 4 | UInt64(digit - UInt8(ascii: "0"))
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): value = value << 4 | UInt64(digit - UInt8(ascii: "a") + 10)
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): value = value << 4 | UInt64(digit - UInt8(ascii: "A") + 10)
+            default: return nil
+            }
+        }
+        self = value
+    }
+
+    /// Sixteen of them.
+    fileprivate var hexDigits: String {
+        String(unsafeUninitializedCapacity: 16) { buffer in
+            for index in 0..<16 {
+                let digit = UInt8(truncatingIfNeeded: self >> UInt64(60 - 4 * index)) & 15
+                buffer[index] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+            }
+            return 16
+        }
     }
 }

@@ -29,10 +29,23 @@ public enum Disposition: UInt8, Hashable, Sendable, CaseIterable {
     public var isOpen: Bool { !self.isSettled }
 
     /// The word used on the wire, in tables and in logs.
-    public var name: String { String(describing: self) }
+    public var name: String {
+        switch self {
+        case .applied: "applied"
+        case .superseded: "superseded"
+        case .parked: "parked"
+        case .waiting: "waiting"
+        case .suspect: "suspect"
+        case .dead: "dead"
+        case .discarded: "discarded"
+        case .void: "void"
+        }
+    }
+
+    private static let byName = Dictionary(uniqueKeysWithValues: Self.allCases.map { ($0.name, $0) })
 
     public init?(name: String) {
-        guard let match = Self.allCases.first(where: { $0.name == name }) else { return nil }
+        guard let match = Self.byName[name] else { return nil }
         self = match
     }
 }
@@ -99,7 +112,15 @@ public struct ReasonCode: RawRepresentable, Hashable, Sendable {
         .unsupportedType: "unsupported_type", .system: "system", .quota: "quota",
     ]
 
+    private static let byName = Dictionary(uniqueKeysWithValues: Self.names.map { ($0.value, $0.key) })
+
     public static let all: [ReasonCode] = Self.names.keys.sorted { $0.rawValue < $1.rawValue }
+
+    /// The known code of this name.
+    public init?(name: String) {
+        guard let match = Self.byName[name] else { return nil }
+        self = match
+    }
 
     public var name: String { Self.names[self] ?? "reason_\(self.rawValue)" }
 }

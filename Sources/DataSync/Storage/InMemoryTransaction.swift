@@ -143,6 +143,10 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
+    public func typesInOutbox(among types: Set<BusinessTypeID>) async throws -> Set<BusinessTypeID> {
+        self.read { state in types.intersection(state.outbox.map(\.head.type)) }
+    }
+
     public func unsettledNames(among names: Set<EntityName>) async throws -> Set<EntityName> {
         self.read { state in
             Set(state.outbox.lazy.filter { $0.state != .settled }.compactMap(\.name).filter { names.contains($0) })
@@ -416,6 +420,10 @@ public final class InMemoryTransaction: SyncTransaction {
             let found = state.memos.values.filter { $0.line == line && numbers.contains($0.number) }
             return found.sorted { $0.number < $1.number }.prefix(limit).map(\.withoutPayload)
         }
+    }
+
+    public func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool {
+        self.read { state in state.open(at: receiver, from: sender).contains { _ in true } }
     }
 
     public func openEntities(

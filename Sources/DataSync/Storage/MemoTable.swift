@@ -19,6 +19,8 @@ public protocol MemoTable {
     func memos(in line: MemoLine, numbers: [Int64]) async throws -> [Memo]
     /// The rows of one line in a range of numbers, by number, without payload.
     func memos(in line: MemoLine, numbers: ClosedRange<Int64>, limit: Int) async throws -> [Memo]
+    /// Whether `receiver` has any open row that came from `sender`: a cheap question before a dear one.
+    func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool
     /// Which of `entities` have open rows at `receiver` that came from `sender`.
     func openEntities(at receiver: ServerID, from sender: ServerID, among entities: Set<EntityID>) async throws -> Set<EntityID>
     /// The smallest id of an open row of the entity, which is the one to be tried first.

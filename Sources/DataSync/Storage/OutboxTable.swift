@@ -22,6 +22,8 @@ public protocol OutboxTable {
     func outboxRows(_ ids: [Int64]) async throws -> [OutboxRow]
     /// New rows of one type above `id`, by id.
     func newOutboxRows(ofType type: BusinessTypeID, after id: Int64, limit: Int) async throws -> [OutboxRow]
+    /// Which of `types` have any committed row here, settled or not: a cheap question before a dear one.
+    func typesInOutbox(among types: Set<BusinessTypeID>) async throws -> Set<BusinessTypeID>
     /// Which of `names` have committed rows that are not settled: new, numbered, or open at the peer.
     func unsettledNames(among names: Set<EntityName>) async throws -> Set<EntityName>
     /// The new rows of `names`, by id. At the cloud, where rows are settled when they are numbered.

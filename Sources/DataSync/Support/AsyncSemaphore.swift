@@ -14,7 +14,7 @@ public final class AsyncSemaphore: Sendable {
     private let state: Mutex<State>
 
     public init(_ count: Int) {
-        precondition(count > 0)
+        precondition(count >= 0)
         self.state = Mutex(State(free: count))
     }
 

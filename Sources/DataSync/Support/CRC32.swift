@@ -25,11 +25,11 @@ public struct CRC32: Sendable {
 
     public var value: UInt32 { ~self.state }
 
-    /// The digest of an outbox row: its key and its payload, one after the other.
+    /// The digest of an outbox row: of its key and of its payload, which a database joins without copying either.
     public static func ofRow(key: String, payload: String) -> UInt32 {
-        var crc = CRC32()
-        crc.update(key)
-        crc.update(payload)
-        return crc.value
+        var (keyCRC, payloadCRC) = (CRC32(), CRC32())
+        keyCRC.update(key)
+        payloadCRC.update(payload)
+        return keyCRC.value ^ payloadCRC.value
     }
 }

@@ -24,23 +24,22 @@ public struct JSONReader: ~Copyable {
     private init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
     /// Reads one value that makes up the whole of `bytes`.
-    public static func read<Result>(
-        _ bytes: UnsafeBufferPointer<UInt8>, _ body: (inout JSONReader) throws -> Result
-    ) throws -> Result {
+    ///
+    /// Not generic over a result: called for each record from another module, it would look its types up each time.
+    public static func read(_ bytes: UnsafeBufferPointer<UInt8>, _ body: (inout JSONReader) throws -> Void) throws {
         var reader = JSONReader(bytes)
-        let result = try body(&reader)
+        try body(&reader)
         reader.skipWhitespace()
         guard reader.index == bytes.count else { throw reader.failure("unexpected text after the value") }
-        return result
     }
 
-    public static func read<Result>(_ bytes: [UInt8], _ body: (inout JSONReader) throws -> Result) throws -> Result {
+    public static func read(_ bytes: [UInt8], _ body: (inout JSONReader) throws -> Void) throws {
         try bytes.withUnsafeBufferPointer { try self.read($0, body) }
     }
 
-    public static func read<Result>(_ text: String, _ body: (inout JSONReader) throws -> Result) throws -> Result {
+    public static func read(_ text: String, _ body: (inout JSONReader) throws -> Void) throws {
         var text = text
-        return try text.withUTF8 { try self.read($0, body) }
+        try text.withUTF8 { try self.read($0, body) }
     }
 
     public func failure(_ message: String) -> Failure { Failure(offset: self.index, message: message) }
@@ -107,40 +106,48 @@ public struct JSONReader: ~Copyable {
         guard self.consume(UInt8(ascii: "\"")) else { throw self.failure("a string was expected") }
         let start = self.index
         // Most strings hold no escape: one look for the end, one copy.
+        var union: UInt8 = 0
         while self.index < self.bytes.count {
             let byte = self.bytes[self.index]
             if byte == UInt8(ascii: "\"") {
-                let text = try self.validated(self.bytes[start..<self.index])
+                let slice = UnsafeBufferPointer(rebasing: self.bytes[start..<self.index])
+                // ASCII is UTF-8 as it is.
+                let text = union < 0x80 ? String(decoding: slice, as: UTF8.self) : try self.validated(slice)
                 self.index += 1
                 return text
             }
-            if byte == UInt8(ascii: "\\") { return try self.readEscapedString(from: start) }
+            if byte == UInt8(ascii: "\\") { return try self.readEscapedString(from: start, union: union) }
             guard byte >= 0x20 else { throw self.failure("a control character must be escaped") }
+            union |= byte
             self.index += 1
         }
         throw self.failure("a string does not end")
     }
 
-    private mutating func readEscapedString(from start: Int) throws(Failure) -> String {
+    private mutating func readEscapedString(from start: Int, union: UInt8) throws(Failure) -> String {
         var decoded: [UInt8] = []
-        decoded.reserveCapacity(2 * (self.index - start) + 64)
+        decoded.reserveCapacity(2 * (self.index - start) + 256)
         var runStart = start
+        var union = union
         while self.index < self.bytes.count {
             let byte = self.bytes[self.index]
             if byte == UInt8(ascii: "\"") {
                 decoded.append(contentsOf: self.bytes[runStart..<self.index])
                 self.index += 1
-                guard let text = String(validating: decoded, as: UTF8.self) else { throw self.failure("a string is not UTF-8") }
-                return text
+                return try decoded.withUnsafeBufferPointer { (decoded) throws(Failure) in
+                    union < 0x80 ? String(decoding: decoded, as: UTF8.self) : try self.validated(decoded)
+                }
             }
             if byte == UInt8(ascii: "\\") {
                 decoded.append(contentsOf: self.bytes[runStart..<self.index])
                 self.index += 1
                 try self.readEscape(into: &decoded)
+                union |= decoded[decoded.count - 1]
                 runStart = self.index
                 continue
             }
             guard byte >= 0x20 else { throw self.failure("a control character must be escaped") }
+            union |= byte
             self.index += 1
         }
         throw self.failure("a string does not end")
@@ -211,8 +218,41 @@ public struct JSONReader: ~Copyable {
     }
 
     public mutating func readInteger<Integer: FixedWidthInteger>(_: Integer.Type = Integer.self) throws(Failure) -> Integer {
+        self.skipWhitespace()
+        if let short = self.readShortInteger() {
+            guard let value = Integer(exactly: short) else { throw self.failure("an integer in range was expected") }
+            return value
+        }
         guard let value = Integer(try self.readNumber()) else { throw self.failure("an integer in range was expected") }
         return value
+    }
+
+    /// Consumes the next number if it is an integer of at most 18 digits, which fits whatever the digits are: no text is
+    /// made of it.
+    public mutating func readShortInteger() -> Int64? {
+        self.skipWhitespace()
+        var index = self.index
+        let isNegative = index < self.bytes.count && self.bytes[index] == UInt8(ascii: "-")
+        if isNegative { index += 1 }
+        let first = index
+        var value: Int64 = 0
+        while index < self.bytes.count, index - first <= 18 {
+            let digit = self.bytes[index] &- UInt8(ascii: "0")
+            guard digit < 10 else { break }
+            value = value &* 10 &+ Int64(digit)
+            index += 1
+        }
+        let count = index - first
+        // No digit, too many, a leading zero, or what is no integer: the general way decides.
+        guard count > 0, count <= 18, count == 1 || self.bytes[first] != UInt8(ascii: "0") else { return nil }
+        if index < self.bytes.count {
+            switch self.bytes[index] {
+            case UInt8(ascii: "."), UInt8(ascii: "e"), UInt8(ascii: "E"): return nil
+            default: break
+            }
+        }
+        self.index = index
+        return isNegative ? -value : value
     }
 
     public mutating func readBool() throws(Failure) -> Bool {
@@ -245,13 +285,13 @@ public struct JSONReader: ~Copyable {
         self.skipWhitespace()
         let start = self.index
         try self.skipValue()
-        return try self.validated(self.bytes[start..<self.index])
+        return try self.validated(UnsafeBufferPointer(rebasing: self.bytes[start..<self.index]))
     }
 
     // MARK: - Bytes
 
-    private func validated(_ slice: Slice<UnsafeBufferPointer<UInt8>>) throws(Failure) -> String {
-        guard let text = String(validating: UnsafeBufferPointer(rebasing: slice), as: UTF8.self) else {
+    private func validated(_ bytes: UnsafeBufferPointer<UInt8>) throws(Failure) -> String {
+        guard let text = String(validating: bytes, as: UTF8.self) else {
             throw self.failure("a string is not UTF-8")
         }
         return text

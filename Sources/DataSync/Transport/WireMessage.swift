@@ -11,7 +11,12 @@ extension WireMessage {
     /// Reads a body.
     /// - Throws: `peerInvalid`, saying where the text is wrong and never what stood there.
     public init(body: [UInt8]) throws(DataSyncError) {
-        do { self = try JSONReader.read(body) { try Self(from: &$0) } } catch {
+        do {
+            var message: Self?
+            try JSONReader.read(body) { message = try Self(from: &$0) }
+            guard let message else { preconditionFailure("a reader returned without having read") }
+            self = message
+        } catch {
             throw DataSyncError(.peerInvalid, operation: "decode", detail: "the body is not a valid message: \(error)")
         }
     }
@@ -74,7 +79,7 @@ enum Wire {
 
     static func reason(_ reader: inout JSONReader) throws -> ReasonCode {
         let name = try reader.readString()
-        if let known = ReasonCode.all.first(where: { $0.name == name }) { return known }
+        if let known = ReasonCode(name: name) { return known }
         // A reason that only a newer peer knows is kept by its number.
         guard name.hasPrefix("reason_"), let number = UInt8(name.dropFirst(7)) else { throw reader.failure("an unknown reason") }
         return ReasonCode(rawValue: number)

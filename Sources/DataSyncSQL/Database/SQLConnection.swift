@@ -77,7 +77,13 @@ public struct SQLBatch: Sendable {
     }
 
     public mutating func append(_ row: some Collection<SQLValue>) {
-        precondition(row.count == self.arity, "a row of a batch has the wrong number of values")
-        self.values.append(contentsOf: row)
+        self.appendRow { $0.append(contentsOf: row) }
+    }
+
+    /// Adds a row value by value, without an array of its own.
+    mutating func appendRow(_ row: (inout [SQLValue]) -> Void) {
+        let count = self.values.count
+        row(&self.values)
+        precondition(self.values.count - count == self.arity, "a row of a batch has the wrong number of values")
     }
 }

@@ -1,3 +1,5 @@
+import DataSync
+
 /// What differs between the databases, and nothing else: all other SQL is understood by every one of them.
 public struct SQLDialect: Hashable, Sendable {
     public enum Product: String, Hashable, Sendable { case mariadb = "MariaDB", mysql = "MySQL", sqlite = "SQLite" }
@@ -75,7 +77,14 @@ public struct SQLDialect: Hashable, Sendable {
     func byteCount(_ column: String) -> String { self.isSQLite ? "length(cast(\(column) as blob))" : "length(\(column))" }
 
     /// ``CRC32/ofRow(key:payload:)``, computed by the database.
-    var rowDigest: String { self.isSQLite ? "crc32(data_from_detail, data_detail)" : "crc32(concat(data_from_detail, data_detail))" }
+    var rowDigest: String {
+        // SQLite has no exclusive or, and gets a function for it.
+        self.isSQLite ? "crc32(data_from_detail, data_detail)" : "crc32(data_from_detail) ^ crc32(data_detail)"
+    }
+
+    /// An entity's name as the columns for it hold it: bytes, but for SQLite, whose texts are compared as bytes. Given as a
+    /// text, MySQL would convert each before it compares.
+    func key(_ key: EntityKey) -> SQLValue { self.isSQLite ? .text(key.text) : .bytes(Array(key.text.utf8)) }
 
     // MARK: - Schema
 

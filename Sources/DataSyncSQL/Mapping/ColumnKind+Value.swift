@@ -16,6 +16,12 @@ extension ColumnKind {
         func wrong(_ expected: String) -> RecordFault { .refused(.wrongType, detail: "\(column) must be \(expected)") }
         switch self {
         case .integer(let min, let max):
+            if kind == .number, let value = reader.readShortInteger() {
+                guard value >= min, value < 0 || UInt64(value) <= max else {
+                    throw RecordFault.refused(.outOfRange, detail: "\(column) must be an integer between \(min) and \(max)")
+                }
+                return .int(value)
+            }
             if kind == .bool { return try self.integer(reader.readBool() ? "1" : "0", min: min, max: max, column) }
             return try self.integer(try Self.numberText(&reader, kind, wrong("an integer")), min: min, max: max, column)
         case .decimal(let precision, let scale):

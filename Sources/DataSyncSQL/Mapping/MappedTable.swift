@@ -172,12 +172,13 @@ struct MappedTable: Sendable {
         return SQLBatch(insertInto: Self.quoted(self.table), columns: columns, tail: tail, reservingRows: rows)
     }
 
-    /// The values of one row of `insertBatch`.
-    func row(_ values: some Collection<SQLValue>, scope: ServerID) -> [SQLValue] {
-        var row = Array(values)
-        if self.originColumn != nil { row.append(.int(scope.rawValue)) }
-        for constant in self.constants { row.append(.text(constant.value)) }
-        return row
+    /// Adds one row to an `insertBatch`.
+    func append(_ values: ArraySlice<SQLValue>, scope: ServerID, to batch: inout SQLBatch) {
+        batch.appendRow { row in
+            row.append(contentsOf: values)
+            if self.originColumn != nil { row.append(.int(scope.rawValue)) }
+            for constant in self.constants { row.append(.text(constant.value)) }
+        }
     }
 
     /// A deletion of rows by the columns at `positions`, and by their home where the table has an origin column.
@@ -187,7 +188,11 @@ struct MappedTable: Sendable {
         return SQLBatch(each: "delete from \(Self.quoted(self.table)) where \(condition)", arity: columns.count)
     }
 
-    func keyRow(_ values: some Collection<SQLValue>, scope: ServerID) -> [SQLValue] {
-        Array(values) + (self.originColumn == nil ? [] : [.int(scope.rawValue)])
+    /// Adds one row's key to a `deleteBatch`.
+    func appendKey(_ values: ArraySlice<SQLValue>, scope: ServerID, to batch: inout SQLBatch) {
+        batch.appendRow { row in
+            row.append(contentsOf: values)
+            if self.originColumn != nil { row.append(.int(scope.rawValue)) }
+        }
     }
 }

@@ -191,21 +191,33 @@ public struct MappedType: RecordHandler {
     // MARK: - Applying
 
     public func apply(_ records: [PreparedRecord], in transaction: SQLTransaction) async throws {
-        // By key: rows are locked in one order, and go into the table side by side.
-        let ordered = records.sorted { $0.entity < $1.entity }.map { prepared -> (PreparedRecord, Content) in
+        // In the order of the stream, which is mostly that of the keys. Nobody can meet these rows in another order: whoever
+        // of DataSync writes them has locked their entities.
+        var (deletions, upserts): ([Row], [Row]) = ([], [])
+        upserts.reserveCapacity(records.count)
+        for prepared in records {
             guard let content = prepared.content as? Content else {
                 preconditionFailure("a record of type \(self.definition.id) was prepared by another handler")
             }
-            return (prepared, content)
+            if prepared.isDeletion {
+                deletions.append(Row(scope: prepared.scope, content: content))
+            } else {
+                upserts.append(Row(scope: prepared.scope, content: content))
+            }
         }
-        try await self.delete(ordered.filter { $0.0.isDeletion }, in: transaction)
-        try await self.upsert(ordered.filter { !$0.0.isDeletion }, in: transaction)
+        try await self.delete(deletions, in: transaction)
+        try await self.upsert(upserts, in: transaction)
     }
 
-    private func upsert(_ records: [(prepared: PreparedRecord, content: Content)], in transaction: SQLTransaction) async throws {
+    private struct Row {
+        var scope: ServerID
+        var content: Content
+    }
+
+    private func upsert(_ records: [Row], in transaction: SQLTransaction) async throws {
         guard !records.isEmpty else { return }
         var roots = self.root.insertBatch(replacing: true, rows: records.count)
-        for record in records { roots.append(self.root.row(record.content.root, scope: record.prepared.scope)) }
+        for record in records { self.root.append(record.content.root[...], scope: record.scope, to: &roots) }
         try await transaction.execute(roots)
         for (index, child) in self.children.enumerated() {
             try await self.deleteChildren(child, of: records, in: transaction)
@@ -215,27 +227,27 @@ public struct MappedType: RecordHandler {
             for record in records {
                 let values = record.content.children[index]
                 for start in stride(from: 0, to: values.count, by: count) {
-                    rows.append(child.table.row(values[start..<start + count], scope: record.prepared.scope))
+                    child.table.append(values[start..<start + count], scope: record.scope, to: &rows)
                 }
             }
             try await transaction.execute(rows)
         }
     }
 
-    private func delete(_ records: [(prepared: PreparedRecord, content: Content)], in transaction: SQLTransaction) async throws {
+    private func delete(_ records: [Row], in transaction: SQLTransaction) async throws {
         guard !records.isEmpty else { return }
         for child in self.children { try await self.deleteChildren(child, of: records, in: transaction) }
         var batch = self.root.deleteBatch(by: 0..<self.root.keyCount)
-        for record in records { batch.append(self.root.keyRow(record.content.root.prefix(self.root.keyCount), scope: record.prepared.scope)) }
+        for record in records { self.root.appendKey(record.content.root.prefix(self.root.keyCount), scope: record.scope, to: &batch) }
         try await transaction.execute(batch)
     }
 
     private func deleteChildren(
-        _ child: Child, of records: [(prepared: PreparedRecord, content: Content)], in transaction: SQLTransaction
+        _ child: Child, of records: [Row], in transaction: SQLTransaction
     ) async throws {
         var batch = child.table.deleteBatch(by: child.table.parentPositions)
         for record in records {
-            batch.append(child.table.keyRow(record.content.root.prefix(self.root.keyCount), scope: record.prepared.scope))
+            child.table.appendKey(record.content.root.prefix(self.root.keyCount), scope: record.scope, to: &batch)
         }
         try await transaction.execute(batch)
     }

@@ -23,7 +23,7 @@ extension SQLTransaction: EntityTable {
                 select entity, version, origin, home, audience, deleted from sync_entity
                 where business_type = ? and scope = ? and entity in (%@) order by entity\(suffix)
                 """
-            let keys = ids[start..<end].map { SQLValue.text($0.key.text) }
+            let keys = ids[start..<end].map { self.dialect.key($0.key) }
             try await self.readList("entity", sql, before: [.int(type.rawValue), .int(scope.rawValue)], list: keys) { row in
                 guard let audience = Audience(rawValue: try row.int(4, as: Int32.self)) else {
                     throw SQLError.unexpectedType(column: 4, expected: "an audience")
@@ -38,30 +38,36 @@ extension SQLTransaction: EntityTable {
         return states
     }
 
-    private static func batch(_ states: [EntityState], tail: String) -> SQLBatch {
-        var batch = SQLBatch(insertInto: "sync_entity", columns: self.columns, tail: tail, reservingRows: states.count)
+    private func batch(_ states: [EntityState], tail: String) -> SQLBatch {
+        var batch = SQLBatch(insertInto: "sync_entity", columns: Self.columns, tail: tail, reservingRows: states.count)
         for state in states {
-            batch.append([
-                .int(state.id.type.rawValue), .int(state.id.scope.rawValue), .text(state.id.key.text), .int(state.version),
-                .int(state.origin.rawValue), .int(state.home.rawValue), .int(state.audience.rawValue), .bool(state.isDeleted),
-            ])
+            batch.appendRow { row in
+                row.append(.int(state.id.type.rawValue))
+                row.append(.int(state.id.scope.rawValue))
+                row.append(self.dialect.key(state.id.key))
+                row.append(.int(state.version))
+                row.append(.int(state.origin.rawValue))
+                row.append(.int(state.home.rawValue))
+                row.append(.int(state.audience.rawValue))
+                row.append(.bool(state.isDeleted))
+            }
         }
         return batch
     }
 
     public func insertEntities(_ states: [EntityState]) async throws {
-        try await self.write("entity", Self.batch(states, tail: ""))
+        try await self.write("entity", self.batch(states, tail: ""))
     }
 
     public func updateEntities(_ states: [EntityState]) async throws {
         // The rows exist and are locked, so the upsert updates every one of them, in one statement for all.
         let tail = self.dialect.upsertTail(key: Array(Self.columns[..<3]), replacing: Array(Self.columns[3...]))
-        try await self.write("entity", Self.batch(states, tail: tail))
+        try await self.write("entity", self.batch(states, tail: tail))
     }
 
     public func raiseEntities(_ states: [EntityState]) async throws {
         let tail = self.dialect.upsertTail(
             key: Array(Self.columns[..<3]), replacing: Array(Self.columns[4...]), whereGreater: "version")
-        try await self.write("entity", Self.batch(states, tail: tail))
+        try await self.write("entity", self.batch(states, tail: tail))
     }
 }

@@ -37,18 +37,32 @@ extension SQLTransaction: LogTable {
         struct Tail: Hashable { var audience: Audience; var type: BusinessTypeID }
         var tails: [Tail: Int64] = [:]
         // By key, so that the rows of one audience lie side by side.
-        let ordered = records.sorted {
-            ($0.record.type, $0.audience.rawValue, $0.logSeq) < ($1.record.type, $1.audience.rawValue, $1.logSeq)
+        let order = records.indices.sorted {
+            (records[$0].record.type, records[$0].audience.rawValue, records[$0].logSeq)
+                < (records[$1].record.type, records[$1].audience.rawValue, records[$1].logSeq)
         }
-        for log in ordered {
+        for index in order {
+            let log = records[index]
             let record = log.record
             tails[Tail(audience: log.audience, type: record.type)] = log.logSeq
-            batch.append([
-                .int(record.type.rawValue), .int(log.audience.rawValue), .int(log.logSeq), .fingerprint(log.mark),
-                .int(log.scope.rawValue), .bool(log.isEcho), .bool(log.isDeletion), .int(record.origin.rawValue),
-                .int(record.stream.epoch), .int(record.synID), .bytes(record.uid.bytes), .int(record.target.rawValue),
-                .int(record.createTime), record.client.map { .int($0) } ?? .null, .text(record.key.text), .text(record.payload),
-            ])
+            batch.appendRow { row in
+                row.append(.int(record.type.rawValue))
+                row.append(.int(log.audience.rawValue))
+                row.append(.int(log.logSeq))
+                row.append(.fingerprint(log.mark))
+                row.append(.int(log.scope.rawValue))
+                row.append(.bool(log.isEcho))
+                row.append(.bool(log.isDeletion))
+                row.append(.int(record.origin.rawValue))
+                row.append(.int(record.stream.epoch))
+                row.append(.int(record.synID))
+                row.append(.bytes(record.uid.bytes))
+                row.append(.int(record.target.rawValue))
+                row.append(.int(record.createTime))
+                row.append(record.client.map { .int($0) } ?? .null)
+                row.append(self.dialect.key(record.key))
+                row.append(.text(record.payload))
+            }
         }
         try await self.write("log", batch)
         var tailBatch = SQLBatch(

@@ -44,7 +44,7 @@ extension SQLTransaction: MemoTable {
                 Self.values(memo.line) + [
                     .int(memo.number), .int(memo.scope.rawValue), .int(record.origin.rawValue), .int(record.stream.epoch),
                     .int(record.synID), .bytes(record.uid.bytes), .int(record.target.rawValue), .int(record.createTime),
-                    record.client.map { .int($0) } ?? .null, .text(record.key.text),
+                    record.client.map { .int($0) } ?? .null, self.dialect.key(record.key),
                     memo.holdsPayload ? .text(record.payload) : .null, .int(memo.disposition.rawValue), .int(memo.attempts),
                     .int(memo.reason.rawValue), .text(memo.detail?.shortened), .int(memo.tries), .int(memo.nextTry),
                     .int(memo.created), .int(memo.version),
@@ -107,6 +107,12 @@ extension SQLTransaction: MemoTable {
         ).map(Self.memo)
     }
 
+    public func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool {
+        let table = self.dialect.from("sync_memo", index: "sync_memo_due")
+        let sql = "select 1 from \(table) where receiver = ? and disposition in (\(Self.open)) and sender = ? limit 1"
+        return try await !self.read("memo", sql, [.int(receiver.rawValue), .int(sender.rawValue)]).isEmpty
+    }
+
     public func openEntities(
         at receiver: ServerID, from sender: ServerID, among entities: Set<EntityID>
     ) async throws -> Set<EntityID> {
@@ -118,7 +124,7 @@ extension SQLTransaction: MemoTable {
                 where receiver = ? and sender = ? and business_type = ? and data_from_detail in (%@) and disposition in (\(Self.open))
                 """
             let before: [SQLValue] = [.int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue)]
-            let keys = Set(entities.map(\.key)).sorted().map { SQLValue.text($0.text) }
+            let keys = Set(entities.map(\.key)).sorted().map { self.dialect.key($0) }
             try await self.readList("memo", sql, before: before, list: keys) { row in
                 let id = EntityID(type: type, scope: try row.server(0), key: EntityKey(try row.text(1)))
                 if entities.contains(id) { found.insert(id) }
@@ -132,12 +138,12 @@ extension SQLTransaction: MemoTable {
             select min(id) from sync_memo
             where receiver = ? and sender = ? and business_type = ? and data_from_detail = ? and scope = ? and disposition in (\(Self.open))
             """
-        return try await self.read("memo", sql, Self.values(receiver, sender, entity)).first?.optionalInt(0)
+        return try await self.read("memo", sql, self.values(receiver, sender, entity)).first?.optionalInt(0)
     }
 
-    private static func values(_ receiver: ServerID, _ sender: ServerID, _ entity: EntityID) -> [SQLValue] {
+    private func values(_ receiver: ServerID, _ sender: ServerID, _ entity: EntityID) -> [SQLValue] {
         [
-            .int(receiver.rawValue), .int(sender.rawValue), .int(entity.type.rawValue), .text(entity.key.text),
+            .int(receiver.rawValue), .int(sender.rawValue), .int(entity.type.rawValue), self.dialect.key(entity.key),
             .int(entity.scope.rawValue),
         ]
     }
@@ -165,7 +171,7 @@ extension SQLTransaction: MemoTable {
             where receiver = ? and sender = ? and business_type = ? and data_from_detail = ? and scope = ?
               and disposition in (\(Self.open)) and next_try > ?
             """
-        try await self.write("memo", sql, [.int(time)] + Self.values(receiver, sender, entity) + [.int(time)])
+        try await self.write("memo", sql, [.int(time)] + self.values(receiver, sender, entity) + [.int(time)])
     }
 
     public func memosToAsk(at receiver: ServerID, limit: Int) async throws -> [Memo] {

@@ -41,7 +41,7 @@ extension SQLTransaction: OutboxTable {
             var batch = SQLBatch(insertInto: "sync_data", columns: columns, reservingRows: rows.count)
             for row in rows {
                 var values: [SQLValue] = [
-                    .int(row.type.rawValue), .text(row.key.text), .text(row.payload), .int(row.target.rawValue),
+                    .int(row.type.rawValue), self.dialect.key(row.key), .text(row.payload), .int(row.target.rawValue),
                 ]
                 if let time = row.createTime { values.append(.int(time)) }
                 if let client = row.client { values.append(.int(client)) }
@@ -96,12 +96,22 @@ extension SQLTransaction: OutboxTable {
         return try await self.read("outbox", sql, [.int(type.rawValue), .int(id), .int(limit)]).map(Self.row)
     }
 
+    public func typesInOutbox(among types: Set<BusinessTypeID>) async throws -> Set<BusinessTypeID> {
+        var found: Set<BusinessTypeID> = []
+        let table = self.dialect.from("sync_data", index: "sync_data_name")
+        for type in types.sorted() {
+            let rows = try await self.read("outbox", "select 1 from \(table) where business_type = ? limit 1", [.int(type.rawValue)])
+            if !rows.isEmpty { found.insert(type) }
+        }
+        return found
+    }
+
     public func unsettledNames(among names: Set<EntityName>) async throws -> Set<EntityName> {
         var found: Set<EntityName> = []
         let table = self.dialect.from("sync_data", index: "sync_data_name")
         for (type, names) in Dictionary(grouping: names, by: \.type) {
             let sql = "select distinct data_from_detail from \(table) where business_type = ? and data_from_detail in (%@) and state <> 2"
-            let keys = names.sorted().map { SQLValue.text($0.key.text) }
+            let keys = names.sorted().map { self.dialect.key($0.key) }
             try await self.readList("outbox", sql, before: [.int(type.rawValue)], list: keys) { row in
                 found.insert(EntityName(type: type, key: EntityKey(try row.text(0))))
             }
@@ -115,7 +125,7 @@ extension SQLTransaction: OutboxTable {
         for (type, names) in Dictionary(grouping: names, by: \.type) {
             let sql = "select id from \(table) where business_type = ? and data_from_detail in (%@) and state = 0"
             var ids: Set<Int64> = []
-            let keys = names.sorted().map { SQLValue.text($0.key.text) }
+            let keys = names.sorted().map { self.dialect.key($0.key) }
             try await self.readList("outbox", sql, before: [.int(type.rawValue)], list: keys) { ids.insert(try $0.int(0)) }
             found += try await self.outboxRows(Array(ids.sorted().prefix(limit)))
         }
@@ -125,7 +135,7 @@ extension SQLTransaction: OutboxTable {
     public func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow? {
         let table = self.dialect.from("sync_data", index: "sync_data_name")
         let sql = "select \(self.rowColumns) from \(table) where business_type = ? and data_from_detail = ? and syn_id = ?"
-        return try await self.read("outbox", sql, [.int(name.type.rawValue), .text(name.key.text), .int(synID)])
+        return try await self.read("outbox", sql, [.int(name.type.rawValue), self.dialect.key(name.key), .int(synID)])
             .first.map(Self.row)
     }
 
