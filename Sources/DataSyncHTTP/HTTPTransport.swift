@@ -13,7 +13,8 @@ public struct HTTPLimits: Hashable, Sendable {
     public var bytesPerSecondMin = 16 << 10
     /// Of an answer, inflated.
     public var answerBytesMax = 16 << 20
-    /// Whether bodies that gain by it are sent compressed.
+    /// Whether bodies that gain by it are sent compressed. Also to a cloud on the same machine: URLSession on Linux sends
+    /// a large body in many small steps, which costs more than compressing it.
     public var isCompressing = true
 
     public init() {}
@@ -74,7 +75,8 @@ public final class HTTPTransport: SyncTransport {
     ) async throws -> Answer {
         let (token, id) = try await self.identity.sign(request)
         let answer = try await self.client.send(
-            self.endpoint.urlRequest(request, token: token, isCompressed: isCompressed),
+            self.endpoint.urlRequest(
+                request, token: token, isCompressed: isCompressed, acceptsGzip: self.limits.isCompressing && !self.endpoint.isLoopback),
             deadline: self.limits.exchange + .seconds(request.body.count / self.limits.bytesPerSecondMin))
         guard let signature = answer.headers[CloudEndpoint.answerHeader] else { throw CloudEndpoint.unsignedAnswer(answer) }
         try await self.identity.verify(signature, status: answer.status, body: answer.body, request: id)
@@ -88,6 +90,7 @@ public final class HTTPTransport: SyncTransport {
 /// Where a cloud is, and what it is asked over HTTP.
 public struct CloudEndpoint: Sendable {
     public let url: URL
+    let isLoopback: Bool
 
     /// - Parameters:
     ///   - text: `https://host[:port][/prefix]`.
@@ -101,7 +104,8 @@ public struct CloudEndpoint: Sendable {
         guard let url = URL(string: text), let scheme = url.scheme, let host = url.host, !host.isEmpty,
             ["http", "https"].contains(scheme), url.user == nil, url.query == nil, url.fragment == nil
         else { throw refuse("'\(text)' is not of the form https://host[:port][/prefix]") }
-        if scheme == "http", !allowsPlainHTTP, !["localhost", "127.0.0.1", "::1", "[::1]"].contains(host) {
+        self.isLoopback = ["localhost", "127.0.0.1", "::1", "[::1]"].contains(host)
+        if scheme == "http", !allowsPlainHTTP, !self.isLoopback {
             throw refuse("plain http to another machine: use https, or set cloud.allow_plain_http")
         }
         self.url = url
@@ -109,13 +113,13 @@ public struct CloudEndpoint: Sendable {
 
     static let answerHeader = "datasync-answer"
 
-    func urlRequest(_ request: SignedRequest, token: String, isCompressed: Bool) -> URLRequest {
+    func urlRequest(_ request: SignedRequest, token: String, isCompressed: Bool, acceptsGzip: Bool) -> URLRequest {
         var http = URLRequest(url: self.url.appendingPathComponent("datasync" + request.path))
         http.httpMethod = request.method
         http.httpBody = Data(request.body)
         http.setValue("application/json", forHTTPHeaderField: "Content-Type")
         http.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization")
-        http.setValue("gzip", forHTTPHeaderField: "Accept-Encoding")
+        http.setValue(acceptsGzip ? "gzip" : "identity", forHTTPHeaderField: "Accept-Encoding")
         if isCompressed { http.setValue("gzip", forHTTPHeaderField: "Content-Encoding") }
         return http
     }
@@ -148,7 +152,7 @@ public struct CloudEndpoint: Sendable {
         for attempt in 1...2 {
             let (jwt, id) = try await signer.sign(request)
             let answer = try await client.send(
-                self.urlRequest(request, token: jwt, isCompressed: false), deadline: limits.exchange)
+                self.urlRequest(request, token: jwt, isCompressed: false, acceptsGzip: false), deadline: limits.exchange)
             guard let signature = answer.headers[Self.answerHeader] else {
                 if answer.status == 401 {
                     throw DataSyncError(

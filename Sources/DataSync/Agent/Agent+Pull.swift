@@ -84,6 +84,7 @@ extension Agent {
                     work.stop(type)
                     self.stop(type, because: error, &report)
                 case .blamed(let index, let fault): work.blame(index, fault)
+                case .existing: preconditionFailure("a branch makes no guesses")
                 case .someBlamed:
                     queue.halve(chunk)
                     continue

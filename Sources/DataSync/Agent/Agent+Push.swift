@@ -12,6 +12,7 @@ extension Agent {
         try await withThrowingTaskGroup(of: PushExchange.self) { group in
             var flight = PushFlight()
             var asking = try await self.numbersToAsk()
+            var landed: [PushExchange] = []
             while true {
                 while flight.mayTakeOff, !Task.isShuttingDownGracefully, let batch = try await self.nextBatch(asking: asking, &report) {
                     asking = []
@@ -21,12 +22,14 @@ extension Agent {
                     let number = flight.takeOff()
                     group.addTask { PushExchange(number: number, batch: batch, answer: await self.send(batch)) }
                 }
+                // The next batch is on its way before this one is settled. In the order in which they were sent: a stream is
+                // settled from its head on.
+                for exchange in landed { try await self.settle(exchange, &report) }
+                let mayGoOn = flight.settle(landed.count)
+                landed = []
+                if mayGoOn { continue }
                 guard let exchange = try await group.next() else { return }
-                flight.land(exchange)
-                // In the order in which they were sent: a stream is settled from its head on.
-                while let landed = flight.next() {
-                    try await self.settle(landed, &flight, &report)
-                }
+                landed = flight.land(exchange)
             }
         }
     }
@@ -39,13 +42,10 @@ extension Agent {
         } catch { return .failure(error) }
     }
 
-    private func settle(_ exchange: PushExchange, _ flight: inout PushFlight, _ report: inout CycleReport) async throws {
-        let batch = exchange.batch
+    private func settle(_ exchange: PushExchange, _ report: inout CycleReport) async throws {
         do {
-            let answer = try exchange.answer.get()
-            try await self.settle(batch, by: answer, isBehindStop: flight.isLanding, &report)
-            // What follows in the same streams finds a gap: it is taken in and not sent on.
-            if answer.runs.contains(where: { $0.stop != nil }) { flight.stopTakingOff() }
+            try await self.settle(
+                exchange.batch, by: try exchange.answer.get(), isBehindStop: exchange.isBehindStop, &report)
         } catch {
             // What is still on its way is answered into the void; it is sent again, and learnt then.
             self.updateSession { $0.loseAnswers() }

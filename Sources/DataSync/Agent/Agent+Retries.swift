@@ -27,7 +27,7 @@ extension Agent {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
                 case .ownChanges: isChangedHere = true
-                case .someBlamed: preconditionFailure("one record is applied, and one is blamed")
+                case .someBlamed, .existing: preconditionFailure("one record is applied, and its entity is looked at")
                 case .stopped: return nil
                 case .systemFault(let type, let error):
                     self.stop(type, because: error, &report)

@@ -30,6 +30,16 @@ struct EntityLedger: Sendable {
         }
     }
 
+    /// - Parameter ids: Entities that are taken for new ones; they may repeat.
+    init(new ids: some Sequence<EntityID>) {
+        for id in ids where self.slots[id] == nil {
+            self.slots[id] = self.entries.count
+            self.entries.append(Entry(id: id, state: nil, isNew: true))
+        }
+    }
+
+    var count: Int { self.entries.count }
+
     func state(of entity: EntityID) -> EntityState? { self.slots[entity].flatMap { self.entries[$0].state } }
 
     /// Judges `prepared` and, if it may count, takes in that it does; its version comes later.

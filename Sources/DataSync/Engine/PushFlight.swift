@@ -3,6 +3,14 @@ struct PushExchange: Sendable {
     var number: Int
     var batch: PushBatch
     var answer: Result<PushAnswer, any Error>
+    /// Whether an earlier batch was not received whole, so that gaps are no surprise.
+    var isBehindStop = false
+
+    /// Whether the whole batch was received.
+    var isComplete: Bool {
+        guard case .success(let answer) = self.answer else { return false }
+        return answer.runs.allSatisfy { $0.stop == nil }
+    }
 }
 
 /// Which batches are on their way. They are sent ahead of their answers, and settled in the order in which they were sent.
@@ -11,12 +19,14 @@ struct PushFlight: Sendable {
     static let batchesMax = 2
 
     private var sent = 0
+    private var answered = 0
     private var settled = 0
-    private var landed: [Int: PushExchange] = [:]
-    /// Whether a batch was not received whole. Nothing new is sent until everything that was has been answered.
-    private(set) var isLanding = false
+    private var early: [Int: PushExchange] = [:]
+    /// Whether a batch was not received whole. What follows in its streams finds a gap, so nothing new is sent until
+    /// everything that was has been answered and settled.
+    private var isLanding = false
 
-    var mayTakeOff: Bool { !self.isLanding && self.sent - self.settled < Self.batchesMax }
+    var mayTakeOff: Bool { !self.isLanding && self.sent - self.answered < Self.batchesMax }
 
     mutating func takeOff() -> Int {
         precondition(self.mayTakeOff, "a batch is sent that must wait")
@@ -24,18 +34,28 @@ struct PushFlight: Sendable {
         return self.sent
     }
 
-    mutating func land(_ exchange: PushExchange) { self.landed[exchange.number] = exchange }
-
-    /// The next exchange to be settled, if its answer is there.
-    mutating func next() -> PushExchange? {
-        guard let exchange = self.landed.removeValue(forKey: self.settled + 1) else {
-            // All is answered: the streams begin again behind what was.
-            if self.settled == self.sent { self.isLanding = false }
-            return nil
+    /// Takes in an answer.
+    /// - Returns: The exchanges that are to be settled now, in order.
+    mutating func land(_ exchange: PushExchange) -> [PushExchange] {
+        self.early[exchange.number] = exchange
+        var landed: [PushExchange] = []
+        while var next = self.early.removeValue(forKey: self.answered + 1) {
+            self.answered += 1
+            next.isBehindStop = self.isLanding
+            if !next.isComplete { self.isLanding = true }
+            landed.append(next)
         }
-        self.settled += 1
-        return exchange
+        return landed
     }
 
-    mutating func stopTakingOff() { self.isLanding = true }
+    /// Takes in that so many more exchanges are settled.
+    /// - Returns: Whether a batch had not been received whole and all is settled now, so that the streams begin again behind
+    ///   what was received.
+    mutating func settle(_ count: Int) -> Bool {
+        self.settled += count
+        precondition(self.settled <= self.answered, "a batch is settled that has no answer")
+        guard self.isLanding, self.settled == self.sent else { return false }
+        self.isLanding = false
+        return true
+    }
 }

@@ -9,8 +9,10 @@ struct CloudUnit<Storage: SyncStorage> {
     private var knownServers: Set<ServerID>?
     private var accepted: [AcceptedRecord] = []
     private var corrections: [Correction] = []
-    /// How many different entities were locked.
+    /// How many different entities there are.
     private(set) var entityCount = 0
+    /// Whether the entities were taken for new ones.
+    private var isGuessing = false
 
     init(hub: Hub<Storage>, transaction: Storage.Transaction) {
         self.hub = hub
@@ -22,6 +24,14 @@ struct CloudUnit<Storage: SyncStorage> {
             preconditionFailure("a record of an unknown type came as far as its unit")
         }
         return definition
+    }
+
+    /// Takes the entities for new ones without a look. Only for types that are scoped by home, where whoever sends may
+    /// change what it sends. Where one exists, ``append()`` throws `ChunkSetback.existing`.
+    mutating func expectNew(_ entities: some Sequence<EntityID>) {
+        self.isGuessing = true
+        self.ledger = EntityLedger(new: entities)
+        self.entityCount = self.ledger.count
     }
 
     /// Locks the entities of those records whose type has a log.
@@ -126,7 +136,11 @@ struct CloudUnit<Storage: SyncStorage> {
         }
         if !rows.isEmpty { try await self.transaction.appendLog(rows) }
         let (inserts, updates) = (self.ledger.inserts, self.ledger.updates)
-        if !inserts.isEmpty { try await self.transaction.insertEntities(inserts) }
+        do {
+            if !inserts.isEmpty { try await self.transaction.insertEntities(inserts) }
+        } catch let error as DataSyncError where error.code == .storageBusy && self.isGuessing {
+            throw ChunkSetback.existing
+        }
         if !updates.isEmpty { try await self.transaction.updateEntities(updates) }
         return places
     }

@@ -1,4 +1,5 @@
 import Logging
+import Synchronization
 
 extension Hub {
     /// Takes in what `branch` pushes, chunk by chunk, and answers what became of each record.
@@ -22,7 +23,8 @@ extension Hub {
             if indices.isEmpty { continue }
             do {
                 let current = work
-                let outcomes = try await self.unit { try await self.receive(indices, of: current, in: $0) }
+                let isGuessing = self.mayGuess(indices, of: work)
+                let outcomes = try await self.unit { try await self.receive(indices, of: current, isGuessing: isGuessing, in: $0) }
                 work.note(outcomes)
                 self.passed(Set(outcomes.lazy.filter { $0.outcome.disposition == .applied }.map { current.items[$0.index].type }))
             } catch let setback as ChunkSetback {
@@ -30,6 +32,7 @@ extension Hub {
                 case .stopped(let type, let stop): work.stop(type, stop)
                 case .systemFault(let type, let error): work.stop(type, .stopped(retryAfter: self.stop(type, because: error)))
                 case .blamed(let index, let fault): work.blame(index, fault)
+                case .existing: self.guess.withLock { $0.wasWrong(Set(indices.map { work.items[$0].type }), of: branch) }
                 case .someBlamed:
                     queue.halve(chunk)
                     continue
@@ -52,8 +55,10 @@ extension Hub {
     }
 
     /// Receives the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.
+    ///
+    /// - Parameter isGuessing: Whether the entities are taken for new ones.
     private func receive(
-        _ indices: [Int], of work: PushWork, in transaction: Storage.Transaction
+        _ indices: [Int], of work: PushWork, isGuessing: Bool, in transaction: Storage.Transaction
     ) async throws -> [(index: Int, outcome: Outcome)] {
         try await self.fence(work.branch, work.session, in: transaction)
         let received = try await transaction.positions(from: work.branch, epoch: work.session.epoch)
@@ -63,7 +68,7 @@ extension Hub {
 
         let entities = split.new.compactMap { work.items[$0].entity }
         var unit = CloudUnit(hub: self, transaction: transaction)
-        try await unit.lock(entities)
+        if isGuessing { unit.expectNew(entities) } else { try await unit.lock(entities) }
         let hasOpen = try await transaction.hasOpenMemos(at: .cloud, from: work.branch)
         let open = hasOpen ? try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities)) : []
 
@@ -107,6 +112,18 @@ extension Hub {
             else { throw DataSyncError(.storageBusy, operation: "push", detail: "the position moved") }
         }
         return outcomes
+    }
+
+    /// Whether the entities of a chunk may be taken for new ones: each is its sender's own by name, and none is deleted.
+    private func mayGuess(_ indices: [Int], of work: PushWork) -> Bool {
+        var types: Set<BusinessTypeID> = []
+        for index in indices {
+            let item = work.items[index]
+            guard let prepared = item.prepared, !prepared.isDeletion else { return false }
+            types.insert(item.type)
+        }
+        guard types.allSatisfy({ self.types.definition(of: $0)?.route.isScopedByHome ?? false }) else { return false }
+        return self.guess.withLock { $0.shouldGuess(types, of: work.branch) }
     }
 
     /// Applies records type by type in the order of priority, wave by wave.
@@ -204,6 +221,8 @@ enum ChunkSetback: Error {
     case someBlamed
     /// The cloud's own changes of these entities come first.
     case ownChanges(Set<EntityName>)
+    /// An entity that was taken for a new one exists.
+    case existing
 
     /// Decides whose fault it is that a handler did not apply the records at `indices`. First the class of the error
     /// decides; what is not clearly a record's is the system's.

@@ -28,7 +28,7 @@ extension Hub {
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
-                case .someBlamed: preconditionFailure("one record is applied, and one is blamed")
+                case .someBlamed, .existing: preconditionFailure("one record is applied, and its entity is looked at")
                 case .stopped: return nil
                 case .systemFault(let type, let error):
                     _ = self.stop(type, because: error)

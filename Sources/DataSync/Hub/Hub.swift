@@ -13,6 +13,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     private let breaker = Mutex(TypeBreaker())
     let sweep = Mutex(OutboxSweep())
     let lanes = BranchLanes()
+    let guess = Mutex(NoveltyGuess())
     /// The cloud's own rows are numbered by one task of a process at a time: two would only roll each other back.
     let numbering = AsyncSemaphore(1)
     /// When each branch's row last said that it was seen, in running time.

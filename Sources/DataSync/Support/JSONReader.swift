@@ -20,6 +20,8 @@ public struct JSONReader: ~Copyable {
     private let bytes: UnsafeBufferPointer<UInt8>
     private var index = 0
     private var depth = 0
+    /// Where strings with escapes are put together.
+    private var scratch: [UInt8] = []
 
     private init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
@@ -125,24 +127,26 @@ public struct JSONReader: ~Copyable {
     }
 
     private mutating func readEscapedString(from start: Int, union: UInt8) throws(Failure) -> String {
-        var decoded: [UInt8] = []
-        decoded.reserveCapacity(2 * (self.index - start) + 256)
+        self.scratch.removeAll(keepingCapacity: true)
         var runStart = start
         var union = union
         while self.index < self.bytes.count {
             let byte = self.bytes[self.index]
             if byte == UInt8(ascii: "\"") {
-                decoded.append(contentsOf: self.bytes[runStart..<self.index])
+                self.scratch.append(contentsOf: self.bytes[runStart..<self.index])
                 self.index += 1
-                return try decoded.withUnsafeBufferPointer { (decoded) throws(Failure) in
-                    union < 0x80 ? String(decoding: decoded, as: UTF8.self) : try self.validated(decoded)
+                let isASCII = union < 0x80
+                let text = self.scratch.withUnsafeBufferPointer { decoded in
+                    isASCII ? String(decoding: decoded, as: UTF8.self) : String(validating: decoded, as: UTF8.self)
                 }
+                guard let text else { throw self.failure("a string is not UTF-8") }
+                return text
             }
             if byte == UInt8(ascii: "\\") {
-                decoded.append(contentsOf: self.bytes[runStart..<self.index])
+                self.scratch.append(contentsOf: self.bytes[runStart..<self.index])
                 self.index += 1
-                try self.readEscape(into: &decoded)
-                union |= decoded[decoded.count - 1]
+                try self.readEscape()
+                union |= self.scratch[self.scratch.count - 1]
                 runStart = self.index
                 continue
             }
@@ -153,17 +157,17 @@ public struct JSONReader: ~Copyable {
         throw self.failure("a string does not end")
     }
 
-    private mutating func readEscape(into decoded: inout [UInt8]) throws(Failure) {
+    private mutating func readEscape() throws(Failure) {
         guard self.index < self.bytes.count else { throw self.failure("a string does not end") }
         let byte = self.bytes[self.index]
         self.index += 1
         switch byte {
-        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): decoded.append(byte)
-        case UInt8(ascii: "b"): decoded.append(0x08)
-        case UInt8(ascii: "f"): decoded.append(0x0C)
-        case UInt8(ascii: "n"): decoded.append(0x0A)
-        case UInt8(ascii: "r"): decoded.append(0x0D)
-        case UInt8(ascii: "t"): decoded.append(0x09)
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): self.scratch.append(byte)
+        case UInt8(ascii: "b"): self.scratch.append(0x08)
+        case UInt8(ascii: "f"): self.scratch.append(0x0C)
+        case UInt8(ascii: "n"): self.scratch.append(0x0A)
+        case UInt8(ascii: "r"): self.scratch.append(0x0D)
+        case UInt8(ascii: "t"): self.scratch.append(0x09)
         case UInt8(ascii: "u"):
             var unit = try self.readHexUnit()
             if (0xDC00...0xDFFF).contains(unit) { throw self.failure("a lone surrogate") }
@@ -174,7 +178,7 @@ public struct JSONReader: ~Copyable {
                 unit = 0x10000 + (unit - 0xD800) << 10 + (low - 0xDC00)
             }
             // Not a surrogate by now, so a scalar.
-            decoded.append(contentsOf: UTF8.encode(Unicode.Scalar(unit)!)!)
+            self.scratch.append(contentsOf: UTF8.encode(Unicode.Scalar(unit)!)!)
         default: throw self.failure("an unknown escape")
         }
     }
