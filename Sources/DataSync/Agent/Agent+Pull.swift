@@ -3,34 +3,46 @@ import ServiceLifecycle
 import Synchronization
 
 extension Agent {
-    /// Fetches what is new and takes it in, then tells the cloud what became of it.
+    /// Fetches what is new and takes it in, and tells the cloud what became of it.
+    ///
+    /// While one answer is taken in the next is fetched, and the cloud is told of the one before.
     func pull(_ report: inout CycleReport) async throws {
-        // As long as there is more, but a cycle ends: own records must not wait for a long load.
-        for _ in 0..<20 {
-            let hasMore = try await self.pullOnce(&report)
-            try await self.acknowledge()
-            guard hasMore, !Task.isShuttingDownGracefully else { return }
-        }
-        report.hasMore = true
-    }
-
-    /// - Returns: Whether the cloud has more at once.
-    private func pullOnce(_ report: inout CycleReport) async throws -> Bool {
         let session = try self.session()
         let received = try await self.storage.withTransaction(.snapshot) {
             try await $0.positions(from: .cloud, epoch: session.logEpoch)
         }
-        let cursors = self.pullable(session, &report).reduce(into: [:]) { $0[$1] = received[$1]?.position ?? .start }
-        let asked = try await self.numbersToAsk()
+        var cursors = self.pullable(session, &report).reduce(into: [:]) { $0[$1] = received[$1]?.position ?? .start }
+        var answer = try await self.fetch(cursors, session)
+        // A cycle ends, though there be more: own records must not wait for a long load.
+        for round in 1...Self.pullsMax {
+            let following = answer.runs.reduce(into: cursors) { $0[$1.type] = $1.position }
+            let isLast = !answer.hasMore || round == Self.pullsMax || Task.isShuttingDownGracefully
+            async let next = isLast ? nil : self.fetch(following, session)
+            async let told: Void = round == 1 ? () : self.acknowledge()
+            let isWhole = try await self.takeIn(answer, cursors, session, &report)
+            try await told
+            let fetched = try await next
+            // Of a type that stopped, what was fetched ahead begins behind a gap.
+            guard isWhole, let fetched else {
+                report.hasMore = report.hasMore || answer.hasMore
+                break
+            }
+            cursors = following
+            answer = fetched
+        }
+        try await self.acknowledge()
+    }
+
+    private static var pullsMax: Int { 20 }
+
+    private func fetch(_ cursors: [BusinessTypeID: Position], _ session: AgentSession) async throws -> PullAnswer {
         let answer = try await self.transport.pull(
             PullRequest(
-                session: session.id, logEpoch: session.logEpoch, cursors: cursors, asked: asked,
+                session: session.id, logEpoch: session.logEpoch, cursors: cursors, asked: try await self.numbersToAsk(),
                 recordsMax: self.limits.batchRecordsMax, bytesMax: self.limits.batchBytesMax,
                 recordBytesMax: self.limits.recordBytesMax))
         self.state.withLock { $0.peerAsks = answer.asked }
-        var work = try PullWork(answer, cursors: cursors, branch: self.id, logEpoch: session.logEpoch)
-        try await self.takeIn(&work, outcomes: try await self.news(among: answer.outcomes), &report)
-        return answer.hasMore
+        return answer
     }
 
     /// The types that may be pulled now.
@@ -48,10 +60,12 @@ extension Agent {
 
     /// Takes in pulled records, chunk by chunk. The outcomes of own records go into the first transaction, before the
     /// records: they were read from the same state of the cloud, and decide who prevails.
+    /// - Returns: Whether all of the answer was taken in.
     private func takeIn(
-        _ work: inout PullWork, outcomes: [NumberedOutcome], _ report: inout CycleReport
-    ) async throws {
-        var outcomes = outcomes
+        _ answer: PullAnswer, _ cursors: [BusinessTypeID: Position], _ session: AgentSession, _ report: inout CycleReport
+    ) async throws -> Bool {
+        var work = try PullWork(answer, cursors: cursors, branch: self.id, logEpoch: session.logEpoch)
+        var outcomes = try await self.news(among: answer.outcomes)
         let ends = work.positionsWithoutRecords
         if !outcomes.isEmpty || !ends.isEmpty {
             let (logEpoch, own) = (work.logEpoch, outcomes)
@@ -98,6 +112,7 @@ extension Agent {
                 queue.again(chunk)
             }
         }
+        return work.stopped.isEmpty
     }
 
     /// Takes in the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.

@@ -1,5 +1,21 @@
 /// What a payload does, the one key of its JSON object.
-public enum PayloadVerb: String, Sendable, CaseIterable { case upsert, delete, act }
+public enum PayloadVerb: String, Sendable, CaseIterable {
+    case upsert, delete, act
+
+    /// The verb that `payload` begins with. The rest of it is not looked at.
+    public init(beginningOf payload: String) throws(RecordFault) {
+        let space: Set<UInt8> = [0x20, 0x09, 0x0A, 0x0D]
+        var bytes = payload.utf8.drop { space.contains($0) }
+        if bytes.first == UInt8(ascii: "{") {
+            bytes = bytes.dropFirst().drop { space.contains($0) }
+            for verb in Self.allCases where bytes.starts(with: "\"\(verb.rawValue)\"".utf8) {
+                self = verb
+                return
+            }
+        }
+        throw .refused(.malformed, detail: "data_detail must be an object with one member, 'upsert', 'delete' or 'act'")
+    }
+}
 
 /// The outer form of every payload that DataSync's own handlers read: `{"upsert": …}`, `{"delete": …}`, `{"act": …}`.
 public struct PayloadEnvelope: Sendable {

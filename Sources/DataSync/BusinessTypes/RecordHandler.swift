@@ -15,12 +15,22 @@ public protocol RecordHandler<Transaction>: Sendable {
     /// - Throws: What is wrong with the record; it is parked, and other records go on.
     func prepare(_ record: SyncRecord, scope: ServerID?) throws(RecordFault) -> PreparedRecord
 
+    /// Reads as much of the payload as says where the record goes: its home, whether it is a deletion, whether it is
+    /// shared. For records that are only passed on; `apply` is not called with the result.
+    func inspect(_ record: SyncRecord, scope: ServerID?) throws(RecordFault) -> PreparedRecord
+
     /// Applies `records` through `transaction`: all of them, or it throws.
     ///
     /// There is at most one record of an entity among them, and all are of this type. The transaction is rolled back
     /// whenever this throws: ``RecordFault`` or ``IndexedRecordFault`` blame a record, everything else stops the type.
     /// May be called again for the same records after a rollback, so it must do nothing that the transaction cannot undo.
     func apply(_ records: [PreparedRecord], in transaction: Transaction) async throws
+}
+
+extension RecordHandler {
+    public func inspect(_ record: SyncRecord, scope: ServerID?) throws(RecordFault) -> PreparedRecord {
+        try self.prepare(record, scope: scope)
+    }
 }
 
 /// A record whose payload was understood.

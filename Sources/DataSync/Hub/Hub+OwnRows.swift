@@ -77,7 +77,16 @@ extension Hub {
     private func numberOwnRows(_ selection: OwnRowSelection) async throws -> NumberingProgress {
         try await self.numbering.wait()
         defer { self.numbering.signal() }
-        return try await self.unit { transaction in
+        let types = Set(self.types.definitions.map(\.id))
+        let isGuessing = self.guess.withLock { $0.shouldGuess(types, of: .cloud) }
+        do { return try await self.numberOwnRows(selection, isGuessing: isGuessing) } catch ChunkSetback.existing {
+            self.guess.withLock { $0.wasWrong(types, of: .cloud) }
+            return try await self.numberOwnRows(selection, isGuessing: false)
+        }
+    }
+
+    private func numberOwnRows(_ selection: OwnRowSelection, isGuessing: Bool) async throws -> NumberingProgress {
+        try await self.unit { transaction in
             let (rows, frontier) = try await self.read(selection, in: transaction)
             if let frontier {
                 // Two replicas that number at the same time meet here.
@@ -85,7 +94,7 @@ extension Hub {
                     throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
                 }
             }
-            let numbered = rows.isEmpty ? 0 : try await self.number(rows, in: transaction)
+            let numbered = rows.isEmpty ? 0 : try await self.number(rows, isGuessing: isGuessing, in: transaction)
             guard let frontier else { return numbered == 0 ? .none : .some }
             return frontier.isFull ? .full : .some
         }
@@ -127,7 +136,9 @@ extension Hub {
 
     /// Gives `rows` their numbers and their places in the log, and settles them: the log is where they are sent from.
     /// - Returns: How many were settled. Rows of unknown types are not.
-    private func number(_ rows: [OutboxRow], in transaction: Storage.Transaction) async throws -> Int {
+    ///
+    /// - Parameter isGuessing: Whether the entities are taken for new ones.
+    private func number(_ rows: [OutboxRow], isGuessing: Bool, in transaction: Storage.Transaction) async throws -> Int {
         let epoch = try await transaction.server(.cloud)?.epoch ?? 1
         var accepted: [(row: OutboxRow, prepared: PreparedRecord)] = []
         var refused: [(row: OutboxRow, fault: RecordFault)] = []
@@ -149,7 +160,12 @@ extension Hub {
         guard !accepted.isEmpty || !refused.isEmpty else { return 0 }
 
         var unit = CloudUnit(hub: self, transaction: transaction)
-        try await unit.lock(accepted.map(\.prepared.entity))
+        let entities = accepted.map(\.prepared.entity)
+        if isGuessing, accepted.allSatisfy({ !$0.prepared.isDeletion && self.types.definition(of: $0.row.head.type)?.route != .up }) {
+            unit.expectNew(entities)
+        } else {
+            try await unit.lock(entities)
+        }
         var admitted: [OutboxRow] = []
         for (row, prepared) in accepted {
             if let fault = try await unit.admit(prepared) { refused.append((row, fault)) } else { admitted.append(row) }
@@ -182,7 +198,7 @@ extension Hub {
             target: row.target, createTime: row.head.createTime, client: row.client, payload: row.payload)
         // For an `origin` type the row names the home, or the payload's origin column does.
         let scope: ServerID? = handler.definition.route == .origin ? (row.target.isBranch ? row.target : nil) : .cloud
-        return try handler.prepare(record, scope: scope)
+        return try handler.inspect(record, scope: scope)
     }
 
     private func takeNumbers(

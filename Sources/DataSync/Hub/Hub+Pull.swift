@@ -6,12 +6,18 @@ extension Hub {
         guard request.recordsMax > 0, request.bytesMax > 0, request.recordBytesMax > 0 else {
             throw DataSyncError(.peerInvalid, operation: "pull", detail: "a limit is not positive")
         }
-        let frontierHasRows = try await self.storage.withTransaction(.snapshot) { transaction in
+        let (hasOwnRows, isFull) = try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
-            return try await transaction.hasOutboxRows(after: try await transaction.outboxFrontier())
+            let tails = try await transaction.logTails(of: [.all, .only(branch)])
+            return (
+                try await transaction.hasOutboxRows(after: try await transaction.outboxFrontier()),
+                request.cursors.contains { (tails[$0.key] ?? 0) - $0.value.number >= Int64(self.limits.batchRecordsMax) }
+            )
         }
-        // About as many as this pull can hand out; the rest is numbered by the next, or by the timer.
-        let hasMoreRows = frontierHasRows ? try await self.numberOwnRows(unitsMax: 1) : false
+        // What the cloud's applications wrote meanwhile, as much as this pull can hand out. Where the log holds enough for
+        // it, the timer numbers the rest.
+        var hasMoreRows = hasOwnRows
+        if hasOwnRows, !isFull { hasMoreRows = try await self.numberOwnRows(unitsMax: 1) }
         try await self.noteSeen(branch, request.session)
         return try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)

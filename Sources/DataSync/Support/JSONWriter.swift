@@ -50,7 +50,22 @@ public struct JSONWriter: Sendable {
 
     public mutating func integer(_ value: some BinaryInteger) {
         self.separate()
-        self.bytes.append(contentsOf: String(value).utf8)
+        guard let small = Int(exactly: value), small >= 0 else {
+            self.bytes.append(contentsOf: String(value).utf8)
+            return
+        }
+        // Digits from the last to the first: no text is made of a number that only passes through.
+        var rest = small
+        var digits: (UInt64, UInt64, UInt64) = (0, 0, 0)
+        withUnsafeMutableBytes(of: &digits) { buffer in
+            var index = buffer.count
+            repeat {
+                index -= 1
+                buffer[index] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
+                rest /= 10
+            } while rest > 0
+            self.bytes.append(contentsOf: buffer[index...])
+        }
     }
 
     public mutating func bool(_ value: Bool) {

@@ -103,6 +103,19 @@ public struct MappedType: RecordHandler {
             record: record, scope: home, isDeletion: read.verb == .delete, isShared: isShared, content: read.content)
     }
 
+    public func inspect(_ record: SyncRecord, scope: ServerID?) throws(RecordFault) -> PreparedRecord {
+        switch self.definition.route {
+        // The payload names the home, or says whether the record is shared.
+        case .origin, .shared: return try self.prepare(record, scope: scope)
+        // It is not read on its way through: whoever applies it will.
+        case .all, .target, .up:
+            let verb = try PayloadVerb(beginningOf: record.payload)
+            guard verb != .act else { throw .refused(.malformed, detail: "data_detail: 'act' does not fit mapped tables") }
+            let home: ServerID = self.definition.route.isScopedByHome ? scope ?? .cloud : .cloud
+            return PreparedRecord(record: record, scope: home, isDeletion: verb == .delete, isShared: false, content: ())
+        }
+    }
+
     /// Whose entity it is: whom the transport says, or whom the payload's origin column says, and both the same.
     private func scope(_ scope: ServerID?, origin: Int64?) throws(RecordFault) -> ServerID {
         guard self.definition.route.isScopedByHome else { return .cloud }
