@@ -261,6 +261,15 @@ extension StorageContract {
             #expect(try await transaction.hasOutboxRows(after: 2))
             #expect(try await transaction.outboxHeads(in: 2...Int64.max, newOnly: false, limit: 1).map(\.id) == [2])
             #expect(try await !transaction.hasOutboxRows(after: 3))
+            let page = try await transaction.outboxRows(after: 1, limit: 10, bytesMax: 1_000)
+            #expect(page.rows.map(\.id) == [2, 3])
+            #expect(page.isLast)
+            let short = try await transaction.outboxRows(after: 0, limit: 10, bytesMax: 1)
+            #expect(short.rows.map(\.id) == [1])
+            #expect(!short.isLast)
+            let few = try await transaction.outboxRows(after: 0, limit: 2, bytesMax: 1_000)
+            #expect(few.rows.map(\.id) == [1, 2])
+            #expect(!few.isLast)
         }
     }
 
@@ -345,6 +354,8 @@ extension StorageContract {
             #expect(try await transaction.takeNumbers(stream, count: 1) == 8)
             #expect(try await transaction.takeNumbers(StreamID(origin: 7, epoch: 2, type: 1), count: 1) == 1)
             #expect(try await transaction.lastNumbers(origin: 7, epoch: 1) == [1: 8])
+            #expect(try await transaction.typesNumbered(by: 7) == [1])
+            #expect(try await transaction.typesNumbered(by: 8) == [])
         }
     }
 

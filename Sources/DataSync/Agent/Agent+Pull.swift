@@ -11,38 +11,38 @@ extension Agent {
         let received = try await self.storage.withTransaction(.snapshot) {
             try await $0.positions(from: .cloud, epoch: session.logEpoch)
         }
-        var cursors = self.pullable(session, &report).reduce(into: [:]) { $0[$1] = received[$1]?.position ?? .start }
-        var answer = try await self.fetch(cursors, session)
+        let cursors = self.pullable(session, &report).reduce(into: [:]) { $0[$1] = received[$1]?.position ?? .start }
+        var work = try await self.fetch(cursors, session)
         // A cycle ends, though there be more: own records must not wait for a long load.
         for round in 1...Self.pullsMax {
-            let following = answer.runs.reduce(into: cursors) { $0[$1.type] = $1.position }
-            let isLast = !answer.hasMore || round == Self.pullsMax || Task.isShuttingDownGracefully
-            async let next = isLast ? nil : self.fetch(following, session)
+            let current = work
+            let isLast = !current.hasMore || round == Self.pullsMax || Task.isShuttingDownGracefully
+            async let next = isLast ? nil : self.fetch(current.following, session)
             async let told: Void = round == 1 ? () : self.acknowledge()
-            let isWhole = try await self.takeIn(answer, cursors, session, &report)
+            let isWhole = try await self.takeIn(current, &report)
             try await told
             let fetched = try await next
             // Of a type that stopped, what was fetched ahead begins behind a gap.
             guard isWhole, let fetched else {
-                report.hasMore = report.hasMore || answer.hasMore
+                report.hasMore = report.hasMore || current.hasMore
                 break
             }
-            cursors = following
-            answer = fetched
+            work = fetched
         }
         try await self.acknowledge()
+        if !self.state.withLock({ $0.reports.isEmpty }) { try await self.unitWithReports(session.logEpoch) { _ in } }
     }
 
     private static var pullsMax: Int { 20 }
 
-    private func fetch(_ cursors: [BusinessTypeID: Position], _ session: AgentSession) async throws -> PullAnswer {
+    private func fetch(_ cursors: [BusinessTypeID: Position], _ session: AgentSession) async throws -> PullWork {
         let answer = try await self.transport.pull(
             PullRequest(
                 session: session.id, logEpoch: session.logEpoch, cursors: cursors, asked: try await self.numbersToAsk(),
                 recordsMax: self.limits.batchRecordsMax, bytesMax: self.limits.batchBytesMax,
                 recordBytesMax: self.limits.recordBytesMax))
         self.state.withLock { $0.peerAsks = answer.asked }
-        return answer
+        return try PullWork(answer, cursors: cursors, types: self.types, branch: self.id, logEpoch: session.logEpoch)
     }
 
     /// The types that may be pulled now.
@@ -61,16 +61,14 @@ extension Agent {
     /// Takes in pulled records, chunk by chunk. The outcomes of own records go into the first transaction, before the
     /// records: they were read from the same state of the cloud, and decide who prevails.
     /// - Returns: Whether all of the answer was taken in.
-    private func takeIn(
-        _ answer: PullAnswer, _ cursors: [BusinessTypeID: Position], _ session: AgentSession, _ report: inout CycleReport
-    ) async throws -> Bool {
-        var work = try PullWork(answer, cursors: cursors, branch: self.id, logEpoch: session.logEpoch)
-        var outcomes = try await self.news(among: answer.outcomes)
+    private func takeIn(_ fetched: PullWork, _ report: inout CycleReport) async throws -> Bool {
+        var work = fetched
+        var outcomes = try await self.news(among: work.outcomes)
         let ends = work.positionsWithoutRecords
         if !outcomes.isEmpty || !ends.isEmpty {
             let (logEpoch, own) = (work.logEpoch, outcomes)
             if work.items.isEmpty || !ends.isEmpty {
-                try await self.unit { transaction in
+                try await self.unitWithReports(logEpoch) { transaction in
                     try await self.note(own, in: transaction)
                     try await self.move(to: ends, logEpoch: logEpoch, in: transaction)
                 }
@@ -84,13 +82,13 @@ extension Agent {
             if indices.isEmpty { continue }
             do {
                 let (current, own) = (work, outcomes)
-                let dispositions = try await self.unit { transaction in
+                let dispositions = try await self.unitWithReports(current.logEpoch) { transaction in
                     try await self.note(own, in: transaction)
                     return try await self.takeIn(indices, of: current, in: transaction)
                 }
                 outcomes = []
                 for (disposition, count) in dispositions { report.pulled[disposition, default: 0] += count }
-                self.passed(Set(indices.map { current.items[$0].record.type }))
+                self.passed(Set(indices.map { current.items[$0].type }))
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .stopped(let type, _): work.stop(type)
@@ -121,9 +119,11 @@ extension Agent {
     ) async throws -> [Disposition: Int] {
         // The position decides what is new: where a commit of unknown outcome had succeeded, all of it is there.
         let received = try await transaction.positions(from: .cloud, epoch: work.logEpoch)
-        let indices = indices.filter { work.items[$0].logSeq > received[work.items[$0].record.type]?.position.number ?? 0 }
-        let entities = Set(indices.map { work.items[$0].entity })
-        let states = try await transaction.entities(entities.sorted())
+        let indices = indices.filter { work.items[$0].log.logSeq > received[work.items[$0].type]?.position.number ?? 0 }
+        let entities = Set(indices.map { work.items[$0].log.entity })
+        // An entity has a version above what comes next in the log only where the cloud accepted a record of this branch.
+        let written = try await transaction.typesNumbered(by: self.id)
+        let states = try await transaction.entities(entities.filter { written.contains($0.type) }.sorted())
         let hasOpen = try await transaction.hasOpenMemos(at: self.id, from: .cloud)
         let open = hasOpen ? try await transaction.openEntities(at: self.id, from: .cloud, among: entities) : []
         var judge = PullJudge(blocked: open, versions: states.mapValues(\.version))
@@ -131,23 +131,12 @@ extension Agent {
         var superseded = 0
         for index in indices {
             let item = work.items[index]
-            guard let handler = self.types[item.record.type] else { preconditionFailure("a type was pulled that is not known") }
-            var prepared: PreparedRecord?
-            var fault = work.blamed[index]
-            if fault == nil, item.omission == .none {
-                do throws(RecordFault) {
-                    prepared = try handler.prepare(item.record, scope: item.scope)
-                } catch { fault = error }
-            }
-            let name = EntityName(type: item.record.type, key: item.record.key)
-            let verdict = judge.verdict(
-                for: item, at: index, kind: handler.definition.kind, fault: fault, isChangedHere: work.changedHere.contains(name))
-            switch verdict {
+            let isChangedHere = !work.changedHere.isEmpty
+                && work.changedHere.contains(EntityName(type: item.type, key: item.log.record.key))
+            switch judge.verdict(for: item, at: index, blamed: work.blamed[index], isChangedHere: isChangedHere) {
             case .superseded: superseded += 1
             case .setAside: break
-            case .apply:
-                guard let prepared else { preconditionFailure("a record without a fault was not prepared") }
-                toApply.append((index, prepared))
+            case .apply(let prepared): toApply.append((index, prepared))
             }
         }
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
@@ -155,7 +144,7 @@ extension Agent {
         let now = self.environment.wallTime()
         let memos = judge.setAside.map { work.memo(for: $0.key, outcome: $0.value, now: now, limits: self.limits) }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
-        try await self.raise(toApply.map { work.items[$0.index] }, in: transaction)
+        try await self.raise(toApply.map { work.items[$0.index].log }, in: transaction)
         try await self.move(to: work.positions(after: indices), logEpoch: work.logEpoch, in: transaction)
         var counts: [Disposition: Int] = [:]
         if superseded > 0 { counts[.superseded] = superseded }
@@ -221,9 +210,9 @@ extension Agent {
 
     private func checkQuota(_ setAside: [Int: Outcome], of work: PullWork, in transaction: Storage.Transaction) async throws {
         let open = setAside.filter { $0.value.disposition.isOpen }
-        for (type, indices) in Dictionary(grouping: open.keys, by: { work.items[$0].record.type }) {
+        for (type, indices) in Dictionary(grouping: open.keys, by: { work.items[$0].type }) {
             let usage = try await transaction.openUsage(at: self.id, from: .cloud, type: type)
-            let bytes = indices.reduce(0) { $0 + work.items[$1].record.payload.utf8.count }
+            let bytes = indices.reduce(0) { $0 + work.items[$1].log.record.payload.utf8.count }
             guard
                 usage.records + indices.count <= self.limits.openRecordsMax, usage.bytes + bytes <= self.limits.openBytesMax
             else {
@@ -258,15 +247,17 @@ extension Agent {
     /// was lost is made up for by the next.
     private func acknowledge() async throws {
         let session = try self.session()
-        let (asked, told) = self.state.withLock { ($0.peerAsks, $0.told) }
+        let (asked, told, reports) = self.state.withLock { ($0.peerAsks, $0.told, $0.reports) }
         let request = try await self.storage.withTransaction(.snapshot) { transaction in
             var request = AcknowledgeRequest(session: session.id, logEpoch: session.logEpoch, positions: [:], outcomes: [])
             let received = try await transaction.positions(from: .cloud, epoch: session.logEpoch)
-            for (type, received) in received where received.reported < received.position.number {
+            for (type, received) in received {
+                let reported = max(received.reported, reports[type] ?? 0)
+                guard reported < received.position.number else { continue }
                 let line = MemoLine(receiver: self.id, sender: .cloud, epoch: session.logEpoch, type: type)
                 let limit = self.limits.batchRecordsMax / 4
                 let memos = try await transaction.memos(
-                    in: line, numbers: received.reported + 1...received.position.number, limit: limit)
+                    in: line, numbers: reported + 1...received.position.number, limit: limit)
                 request.outcomes += memos.map { NumberedOutcome(record: self.number(of: $0), outcome: $0.outcome) }
                 // Where more were set aside than one request tells, only as far as it tells.
                 request.positions[type] =
@@ -291,14 +282,23 @@ extension Agent {
             // What the cloud was told and asks for again is told again only when it has changed.
             state.told = state.told.filter { asked.contains($0.key) }
             for outcome in answered { state.told[outcome.record] = outcome.outcome }
+            state.reports.merge(request.positions.mapValues(\.number)) { max($0, $1) }
         }
-        guard !request.positions.isEmpty else { return }
-        try await self.unit { transaction in
-            for (type, position) in request.positions {
-                try await transaction.reportPosition(
-                    from: .cloud, epoch: session.logEpoch, type: type, number: position.number)
+    }
+
+    /// Runs a write of the agent and, with it, notes what the cloud was told meanwhile: that needs no commit of its own.
+    private func unitWithReports<Result: Sendable>(
+        _ logEpoch: Int32, _ body: (Storage.Transaction) async throws -> Result
+    ) async throws -> Result {
+        let reports = self.state.withLock { $0.reports }
+        let result = try await self.unit { transaction in
+            for (type, number) in reports.sorted(by: { $0.key < $1.key }) {
+                try await transaction.reportPosition(from: .cloud, epoch: logEpoch, type: type, number: number)
             }
+            return try await body(transaction)
         }
+        self.state.withLock { state in state.reports = state.reports.filter { reports[$0.key] != $0.value } }
+        return result
     }
 
     private func number(of memo: Memo) -> RecordNumber {

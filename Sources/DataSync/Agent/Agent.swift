@@ -133,6 +133,8 @@ struct AgentState: Sendable {
     var peerAsks: [RecordNumber] = []
     /// What it was told of them last.
     var told: [RecordNumber: Outcome] = [:]
+    /// How far the cloud was told of each log, where that is not written down yet.
+    var reports: [BusinessTypeID: Int64] = [:]
     /// What could not flow when it was last said in the log: said once, not in every session.
     var reported: Set<String> = []
 }

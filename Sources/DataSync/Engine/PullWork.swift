@@ -1,9 +1,35 @@
 /// Pulled records as a branch works on them: in the order in which they are applied, with what is decided of each.
 struct PullWork: Sendable {
+    final class Item: Sendable {
+        let log: LogRecord
+        /// What its handler made of the payload, or holds against it; nil where the payload did not come.
+        let reading: Result<PreparedRecord, RecordFault>?
+        let kind: RecordKind
+
+        init<Transaction: SyncTransaction>(_ log: LogRecord, _ handler: any RecordHandler<Transaction>) {
+            self.log = log
+            self.kind = handler.definition.kind
+            guard log.omission == .none else {
+                self.reading = nil
+                return
+            }
+            do throws(RecordFault) {
+                self.reading = .success(try handler.prepare(log.record, scope: log.scope))
+            } catch { self.reading = .failure(error) }
+        }
+
+        var type: BusinessTypeID { self.log.record.type }
+    }
+
     let branch: ServerID
     let logEpoch: Int32
+    /// How own records stand that were asked for. To be taken in before the records.
+    let outcomes: [NumberedOutcome]
+    let hasMore: Bool
+    /// Where the logs stand behind these records.
+    let following: [BusinessTypeID: Position]
     /// In the order of the answer: types by priority, each in the order of its log.
-    private(set) var items: [LogRecord] = []
+    private(set) var items: [Item] = []
     private(set) var blamed: [Int: RecordFault] = [:]
     /// Entities of which this branch has a change that is not settled: the cloud will decide by that one (rule 2).
     private(set) var changedHere: Set<EntityName> = []
@@ -13,13 +39,20 @@ struct PullWork: Sendable {
     /// The last item of each type.
     private var lastIndex: [BusinessTypeID: Int] = [:]
 
+    /// Reads every payload, before any transaction is begun.
     /// - Throws: `peerInvalid` for an answer that the cloud does not give.
-    init(_ answer: PullAnswer, cursors: [BusinessTypeID: Position], branch: ServerID, logEpoch: Int32) throws {
+    init<Transaction: SyncTransaction>(
+        _ answer: PullAnswer, cursors: [BusinessTypeID: Position], types: TypeRegistry<Transaction>, branch: ServerID,
+        logEpoch: Int32
+    ) throws {
         self.branch = branch
         self.logEpoch = logEpoch
+        self.outcomes = answer.outcomes
+        self.hasMore = answer.hasMore
+        self.following = answer.runs.reduce(into: cursors) { $0[$1.type] = $1.position }
         var ends: [BusinessTypeID: Position] = [:]
         for run in answer.runs {
-            guard let cursor = cursors[run.type], ends[run.type] == nil else {
+            guard let cursor = cursors[run.type], let handler = types[run.type], ends[run.type] == nil else {
                 throw DataSyncError(.peerInvalid, operation: "pull", detail: "the answer has a type that was not asked for")
             }
             var last = cursor.number
@@ -29,7 +62,7 @@ struct PullWork: Sendable {
                 }
                 last = record.logSeq
                 self.lastIndex[run.type] = self.items.count
-                self.items.append(record)
+                self.items.append(Item(record, handler))
             }
             ends[run.type] = run.position
         }
@@ -38,20 +71,20 @@ struct PullWork: Sendable {
 
     func chunks(_ limits: SyncLimits) -> [Range<Int>] {
         SyncLimits.chunks(
-            of: self.items.map { $0.record.payload.utf8.count }, recordsMax: limits.chunkRecordsMax,
+            of: self.items.map { $0.log.record.payload.utf8.count }, recordsMax: limits.chunkRecordsMax,
             bytesMax: limits.chunkBytesMax)
     }
 
-    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { !self.stopped.contains(self.items[$0].record.type) } }
+    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { !self.stopped.contains(self.items[$0].type) } }
 
     /// Where the types stand after the records at `indices`: for a type whose records end there, where the reading ended.
     func positions(after indices: [Int]) -> [BusinessTypeID: Position] {
         var positions: [BusinessTypeID: Position] = [:]
         for index in indices {
             let item = self.items[index]
-            let isLast = self.lastIndex[item.record.type] == index
-            positions[item.record.type] =
-                isLast ? self.ends[item.record.type] : Position(number: item.logSeq, fingerprint: item.mark)
+            let isLast = self.lastIndex[item.type] == index
+            positions[item.type] =
+                isLast ? self.ends[item.type] : Position(number: item.log.logSeq, fingerprint: item.log.mark)
         }
         return positions
     }
@@ -73,7 +106,7 @@ struct PullWork: Sendable {
 
     /// The memo row of a record that was taken in and not applied.
     func memo(for index: Int, outcome: Outcome, now: Int64, limits: SyncLimits) -> Memo {
-        let item = self.items[index]
+        let item = self.items[index].log
         var memo = Memo(
             line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
             holdsPayload: outcome.disposition.isOpen, disposition: outcome.disposition, reason: outcome.reason,
@@ -87,7 +120,7 @@ struct PullWork: Sendable {
 /// Decides about pulled records in the order of the log.
 struct PullJudge: Sendable {
     enum Verdict {
-        case apply
+        case apply(PreparedRecord)
         /// A state that is older than what is here, or that a change of this branch will be decided against.
         case superseded
         case setAside(Outcome)
@@ -104,21 +137,23 @@ struct PullJudge: Sendable {
     }
 
     /// - Parameters:
-    ///   - fault: What is known against the record, from its payload or from an earlier run of this unit.
+    ///   - blamed: What an earlier run of this unit held against the record.
     ///   - isChangedHere: Whether this branch has an unsettled change of the entity.
-    mutating func verdict(
-        for record: LogRecord, at index: Int, kind: RecordKind, fault: RecordFault?, isChangedHere: Bool
-    ) -> Verdict {
-        if kind == .state, isChangedHere { return .superseded }
+    mutating func verdict(for item: PullWork.Item, at index: Int, blamed: RecordFault?, isChangedHere: Bool) -> Verdict {
+        let record = item.log
+        if item.kind == .state, isChangedHere { return .superseded }
         // Rule 4: what this branch has accepted or had accepted since.
-        if kind == .state, let version = self.versions[record.entity], version > record.logSeq { return .superseded }
-        if record.omission != .none { return self.set(Outcome(.dead, reason: record.omission), record, index) }
+        if item.kind == .state, let version = self.versions[record.entity], version > record.logSeq { return .superseded }
+        guard let reading = item.reading else { return self.set(Outcome(.dead, reason: record.omission), record, index) }
         // A newer state supersedes an older one that is parked; an action does not.
-        if kind == .action, self.blocked.contains(record.entity) {
+        if item.kind == .action, self.blocked.contains(record.entity) {
             return self.set(Outcome(.parked, reason: .behind), record, index)
         }
-        guard let fault else { return .apply }
-        return self.set(Outcome(fault, attemptsBefore: 0), record, index)
+        if let blamed { return self.set(Outcome(blamed, attemptsBefore: 0), record, index) }
+        switch reading {
+        case .success(let prepared): return .apply(prepared)
+        case .failure(let fault): return self.set(Outcome(fault, attemptsBefore: 0), record, index)
+        }
     }
 
     private mutating func set(_ outcome: Outcome, _ record: LogRecord, _ index: Int) -> Verdict {

@@ -107,12 +107,9 @@ extension Hub {
         switch selection {
         case .new:
             let frontier = try await transaction.outboxFrontier()
-            let all = try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: false, limit: limit)
-            let heads = self.capped(all)
-            guard let last = heads.last else { return ([], nil) }
-            let new = heads.filter { $0.state == .new }.map(\.id)
-            let move = FrontierMove(from: frontier, to: last.id, isFull: heads.count < all.count || all.count == limit)
-            return (new.isEmpty ? [] : try await transaction.outboxRows(new), move)
+            let page = try await transaction.outboxRows(after: frontier, limit: limit, bytesMax: self.limits.chunkBytesMax)
+            guard let last = page.rows.last else { return ([], nil) }
+            return (page.rows.filter { $0.state == .new }, FrontierMove(from: frontier, to: last.id, isFull: !page.isLast))
         case .late(let range):
             let new = try await transaction.outboxHeads(in: range, newOnly: true, limit: range.count)
             let heads = self.capped(Array(new.filter { self.types[$0.type] != nil }.prefix(limit)))

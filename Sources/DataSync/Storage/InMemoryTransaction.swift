@@ -137,6 +137,18 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
+    public func outboxRows(after id: Int64, limit: Int, bytesMax: Int) async throws -> OutboxPage {
+        self.read { state in
+            let after = state.outbox.dropFirst(Int(id))
+            var bytes = 0
+            let rows = after.prefix(limit).prefix { row in
+                defer { bytes += row.head.bytes }
+                return bytes == 0 || bytes + row.head.bytes <= bytesMax
+            }
+            return OutboxPage(rows: rows.map(\.withoutDigest), isLast: rows.count == after.count)
+        }
+    }
+
     public func newOutboxRows(ofType type: BusinessTypeID, after id: Int64, limit: Int) async throws -> [OutboxRow] {
         self.read { state in
             Array(state.outbox.lazy.filter { $0.head.type == type && $0.id > id && $0.state == .new }.prefix(limit))
@@ -194,6 +206,10 @@ public final class InMemoryTransaction: SyncTransaction {
                 if entry.key.origin == origin, entry.key.epoch == epoch { result[entry.key.type] = entry.value }
             }
         }
+    }
+
+    public func typesNumbered(by origin: ServerID) async throws -> Set<BusinessTypeID> {
+        self.read { state in Set(state.lastNumbers.keys.lazy.filter { $0.origin == origin }.map(\.type)) }
     }
 
     public func insertManifests(_ manifests: [Manifest]) async throws {
@@ -507,6 +523,12 @@ extension InMemoryState {
 }
 
 extension OutboxRow {
+    var withoutDigest: OutboxRow {
+        var row = self
+        row.head.digest = 0
+        return row
+    }
+
     var name: EntityName? { self.key.map { EntityName(type: self.head.type, key: $0) } }
 }
 

@@ -20,6 +20,9 @@ public protocol OutboxTable {
     func outboxHeads(in ids: ClosedRange<Int64>, newOnly: Bool, limit: Int) async throws -> [OutboxHead]
     /// The rows with these ids, by id. Ids without a row are left out.
     func outboxRows(_ ids: [Int64]) async throws -> [OutboxRow]
+    /// Committed rows above `id`, whatever their state, by id: at most `limit`, and no more payload than `bytesMax` except
+    /// that the first row always comes. Their digests are not computed: 0.
+    func outboxRows(after id: Int64, limit: Int, bytesMax: Int) async throws -> OutboxPage
     /// New rows of one type above `id`, by id.
     func newOutboxRows(ofType type: BusinessTypeID, after id: Int64, limit: Int) async throws -> [OutboxRow]
     /// Which of `types` have any committed row here, settled or not: a cheap question before a dear one.
@@ -44,6 +47,9 @@ public protocol OutboxTable {
     /// The last number given in each stream of `origin` and `epoch`.
     func lastNumbers(origin: ServerID, epoch: Int32) async throws -> [BusinessTypeID: Int64]
 
+    /// The types of which `origin` was ever given a number here, in any epoch.
+    func typesNumbered(by origin: ServerID) async throws -> Set<BusinessTypeID>
+
     func insertManifests(_ manifests: [Manifest]) async throws
     /// The first manifests of a type that are not wholly settled, by epoch and number.
     func manifests(ofType type: BusinessTypeID, after position: ManifestKey?, limit: Int) async throws -> [Manifest]
@@ -53,6 +59,17 @@ public protocol OutboxTable {
     func manifestedIDs(in ids: ClosedRange<Int64>) async throws -> Set<Int64>
     /// Says that the first `settled` rows of a manifest are settled; removes it when all are.
     func settleManifest(_ key: ManifestKey, settled: Int) async throws
+}
+
+public struct OutboxPage: Hashable, Sendable {
+    public var rows: [OutboxRow]
+    /// Whether there is no row behind the last one.
+    public var isLast: Bool
+
+    public init(rows: [OutboxRow], isLast: Bool) {
+        self.rows = rows
+        self.isLast = isLast
+    }
 }
 
 /// The name of an entity as the outbox knows it, which has no scope.

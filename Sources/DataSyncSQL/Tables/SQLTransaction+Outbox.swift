@@ -1,14 +1,16 @@
 public import DataSync
 
 extension SQLTransaction: OutboxTable {
-    private var headColumns: String {
-        "id, business_type, create_time, \(self.dialect.byteCount("data_detail")), \(self.dialect.rowDigest), state"
+    private var headColumns: String { self.headColumns(digest: self.dialect.rowDigest) }
+
+    private func headColumns(digest: String) -> String {
+        "id, business_type, create_time, \(self.dialect.byteCount("data_detail")), \(digest), state"
     }
 
-    private var rowColumns: String {
-        self.headColumns
-            + ", uid, data_from_detail, data_to_server_id, data_from_client, data_detail, coalesce(syn_id, 0), fail_num, result_of_send_business"
-    }
+    private var rowColumns: String { self.headColumns + Self.otherColumns }
+
+    private static let otherColumns =
+        ", uid, data_from_detail, data_to_server_id, data_from_client, data_detail, coalesce(syn_id, 0), fail_num, result_of_send_business"
 
     private static func head(_ row: SQLRow) throws -> OutboxHead {
         guard let state = OutboxState(rawValue: try row.int(5, as: UInt8.self)) else {
@@ -86,6 +88,25 @@ extension SQLTransaction: OutboxTable {
         let sql = "select \(self.rowColumns) from sync_data where id in (%@)"
         try await self.readList("outbox", sql, list: ids.map { .int($0) }) { found.append(try Self.row($0)) }
         return found.sorted { $0.id < $1.id }
+    }
+
+    public func outboxRows(after id: Int64, limit: Int, bytesMax: Int) async throws -> OutboxPage {
+        let sizes = try await self.read(
+            "outbox", "select id, \(self.dialect.byteCount("data_detail")) from sync_data where id > ? order by id limit ?",
+            [.int(id), .int(limit)])
+        var bytes = 0
+        var count = 0
+        var last: Int64?
+        for row in sizes {
+            bytes += try row.int(1, as: Int.self)
+            guard count == 0 || bytes <= bytesMax else { break }
+            count += 1
+            last = try row.int(0)
+        }
+        guard let last else { return OutboxPage(rows: [], isLast: true) }
+        let sql = "select \(self.headColumns(digest: "0"))\(Self.otherColumns) from sync_data where id > ? and id <= ? order by id"
+        let rows = try await self.read("outbox", sql, [.int(id), .int(last)]).map(Self.row)
+        return OutboxPage(rows: rows, isLast: count == sizes.count && sizes.count < limit)
     }
 
     public func newOutboxRows(ofType type: BusinessTypeID, after id: Int64, limit: Int) async throws -> [OutboxRow] {
@@ -249,6 +270,12 @@ extension SQLTransaction: OutboxTable {
             "number", "select business_type, last from sync_stream where origin = ? and epoch = ?",
             [.int(origin.rawValue), .int(epoch)])
         return try rows.reduce(into: [:]) { $0[try $1.type(0)] = try $1.int(1) }
+    }
+
+    public func typesNumbered(by origin: ServerID) async throws -> Set<BusinessTypeID> {
+        let rows = try await self.read(
+            "number", "select distinct business_type from sync_stream where origin = ?", [.int(origin.rawValue)])
+        return Set(try rows.map { try $0.type(0) })
     }
 
     public func insertManifests(_ manifests: [Manifest]) async throws {
