@@ -119,5 +119,43 @@ let package = Package(
             name: "DataSyncSQLiteTests", dependencies: ["DataSyncSQLite", "DataSyncTesting"], swiftSettings: settings),
         .testTarget(
             name: "DataSyncMySQLTests", dependencies: ["DataSyncMySQL", "DataSyncTesting"], swiftSettings: settings),
+        .testTarget(
+            name: "DataSyncSQLTests",
+            dependencies: ["DataSync", "DataSyncSQL", "DataSyncMySQL", "DataSyncSQLite", "DataSyncTesting"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "DataSyncIdentityTests",
+            dependencies: [
+                "DataSync", "DataSyncIdentity", "DataSyncTesting",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "JWTKit", package: "jwt-kit"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "DataSyncHTTPTests",
+            dependencies: [
+                "DataSync", "DataSyncCompression", "DataSyncHTTP", "DataSyncIdentity", "DataSyncServer", "DataSyncTesting",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdTesting", package: "hummingbird"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "ExampleTests",
+            dependencies: [
+                "DataSync", "DataSyncHTTP", "DataSyncIdentity", "DataSyncServer", "DataSyncSQL", "DataSyncSQLite", "DataSyncTesting",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "ProgramTests",
+            dependencies: [
+                "DataSync", "DataSyncMySQL", "DataSyncPrograms", "DataSyncSQL", "DataSyncSQLite", "datasync-cloud", "datasync-local",
+            ],
+            swiftSettings: settings),
     ]
 )
