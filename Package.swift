@@ -108,10 +108,17 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(name: "datasync-cloud", dependencies: programs, swiftSettings: settings),
         .executableTarget(name: "datasync-local", dependencies: programs, swiftSettings: settings),
+        .target(
+            name: "RetailTrade", dependencies: ["DataSync", "DataSyncMySQL", "DataSyncSQL", "DataSyncSQLite"],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "datasync-demo",
+            dependencies: ["RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
         .executableTarget(
             name: "datasync-bench",
             dependencies: [
-                "DataSync", "DataSyncMySQL", "DataSyncSQL", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "DataSync", "DataSyncMySQL", "DataSyncSQL", "RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
         .testTarget(name: "DataSyncTests", dependencies: ["DataSync", "DataSyncTesting"], swiftSettings: settings),
@@ -154,7 +161,8 @@ let package = Package(
         .testTarget(
             name: "ProgramTests",
             dependencies: [
-                "DataSync", "DataSyncMySQL", "DataSyncPrograms", "DataSyncSQL", "DataSyncSQLite", "datasync-cloud", "datasync-local",
+                "DataSync", "DataSyncMySQL", "DataSyncPrograms", "DataSyncSQL", "DataSyncSQLite", "RetailTrade", "datasync-cloud",
+                "datasync-local",
             ],
             swiftSettings: settings),
     ]

@@ -26,6 +26,12 @@ need_swift() {
 # What every build needs.
 need_build_packages() { need_packages libmariadb-dev libsqlite3-dev zlib1g-dev pkg-config; }
 
+# build [OPTION …]: swift build, which says nothing unless it fails.
+build() {
+    local output
+    output=$(swift build "$@" 2>&1) || { printf '%s\n' "$output" | grep -E 'error|warning' >&2 || printf '%s\n' "$output" >&2; return 1; }
+}
+
 # start_mariadb NAME [OPTION …]: a private server on a socket and in a directory of its own, and nothing else.
 # Sets mariadb_socket and mariadb_dir; stop_mariadb NAME ends it.
 start_mariadb() {

@@ -3,6 +3,7 @@ import DataSync
 import DataSyncMySQL
 import DataSyncSQL
 import Foundation
+import RetailTrade
 
 /// Measures the two programs against real MariaDB servers, and in the same run the floor: the same rows written once on
 /// each side by plain inserts. Run by `Scripts/bench`, which starts the servers.
@@ -39,19 +40,13 @@ struct Bench: AsyncParsableCommand {
 
 /// The figures of one round.
 struct Round {
-    struct Program {
-        var rssMiB = 0.0
-        var startMilliseconds = 0.0
-        var cpuSeconds = 0.0
-    }
-
     var floor = 0.0
     var push = 0.0
     var pull = 0.0
     var latency50 = 0.0
     var latency99 = 0.0
-    var agent = Program()
-    var cloud = Program()
+    var agent = RunningProgram.Figures()
+    var cloud = RunningProgram.Figures()
 
     func line(_ number: Int) -> String {
         "round \(number): floor \(Int(self.floor))/s, push \(Int(self.push))/s (\(Self.ratio(self.push / self.floor))), "
@@ -60,10 +55,12 @@ struct Round {
 
     static func median(_ rounds: [Round]) -> Round {
         func median(_ value: (Round) -> Double) -> Double { rounds.map(value).sorted()[rounds.count / 2] }
-        func program(_ path: @escaping (Round) -> Program) -> Program {
-            Program(
-                rssMiB: median { path($0).rssMiB }, startMilliseconds: median { path($0).startMilliseconds },
-                cpuSeconds: median { path($0).cpuSeconds })
+        func program(_ path: @escaping (Round) -> RunningProgram.Figures) -> RunningProgram.Figures {
+            var figures = RunningProgram.Figures()
+            figures.rssMiB = median { path($0).rssMiB }
+            figures.startMilliseconds = median { path($0).startMilliseconds }
+            figures.cpuSeconds = median { path($0).cpuSeconds }
+            return figures
         }
         return Round(
             floor: median(\.floor), push: median(\.push), pull: median(\.pull), latency50: median(\.latency50),
@@ -91,7 +88,7 @@ struct Round {
     }
 
     var json: String {
-        func program(_ program: Program) -> String {
+        func program(_ program: RunningProgram.Figures) -> String {
             "{\"rss_mib\": \(Self.ratio(program.rssMiB)), \"start_ms\": \(Self.ratio(program.startMilliseconds)), \"cpu_seconds\": \(Self.ratio(program.cpuSeconds))}"
         }
         return """

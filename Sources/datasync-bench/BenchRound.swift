@@ -2,6 +2,7 @@ import DataSync
 import DataSyncMySQL
 import DataSyncSQL
 import Foundation
+import RetailTrade
 
 /// One round: fresh databases, both programs, both directions.
 struct BenchRound {
@@ -146,8 +147,10 @@ struct BenchRound {
 
     @discardableResult
     private func command(_ program: String, _ arguments: [String]) throws -> String {
-        try RunningProgram.output(
-            self.path(program), arguments + ["--config", program == "datasync-cloud" ? "cloud.yaml" : "local.yaml"], in: self.folder)
+        let arguments = arguments + ["--config", program == "datasync-cloud" ? "cloud.yaml" : "local.yaml"]
+        let result = try CommandResult.of(self.path(program), arguments, in: self.folder)
+        guard result.status == 0 else { throw TradeError("\(program) \(arguments.joined(separator: " ")): \(result.complaints)") }
+        return result.lastLine
     }
 
     private func measurePush(_ round: inout Round) async throws {
@@ -208,35 +211,22 @@ struct BenchRound {
     private func wait(_ side: any SQLConnection, _ question: String, for count: Int) async throws {
         let end = ContinuousClock.now + .seconds(600)
         while try await side.query(question, [])[0].int(0) < Int64(count) {
-            guard ContinuousClock.now < end else { throw BenchError("after ten minutes still not done: \(question)") }
+            guard ContinuousClock.now < end else { throw TradeError("after ten minutes still not done: \(question)") }
             try await Task.sleep(for: .milliseconds(5))
         }
     }
 
     private func expect(_ side: any SQLConnection, _ question: String, _ count: Int) async throws {
         let found = try await side.query(question, [])[0].int(0)
-        guard found == Int64(count) else { throw BenchError("\(question): \(found), not \(count)") }
+        guard found == Int64(count) else { throw TradeError("\(question): \(found), not \(count)") }
     }
 }
 
-struct BenchError: Error, CustomStringConvertible {
-    var description: String
-    init(_ description: String) { self.description = description }
-}
-
-extension Round.Program {
+extension RunningProgram.Figures {
     /// The greater memory, the sum of the processor time, the slower start.
-    mutating func merge(_ other: Round.Program) {
+    mutating func merge(_ other: RunningProgram.Figures) {
         self.rssMiB = max(self.rssMiB, other.rssMiB)
         self.cpuSeconds += other.cpuSeconds
         self.startMilliseconds = max(self.startMilliseconds, other.startMilliseconds)
-    }
-}
-
-extension ContinuousClock.Instant {
-    /// Since then.
-    var seconds: Double {
-        let duration = self.duration(to: .now)
-        return Double(duration.components.seconds) + Double(duration.components.attoseconds) / 1e18
     }
 }

@@ -1,0 +1,121 @@
+import DataSync
+import DataSyncSQL
+public import Foundation
+
+/// A cloud and its branches, each a process and a database of its own, that trade with real data.
+public final class Company: Sendable {
+    public let cloud: Site
+    public let branches: [Site]
+    /// Where the cloud listens; kept when it is started again, as a real address is.
+    public let port: Int
+
+    /// Creates the sites, introduces the branches to the cloud and starts all programs.
+    /// - Parameters:
+    ///   - stores: The ids of the branches.
+    ///   - programs: Where the two programs are.
+    ///   - settings: More YAML for every site, such as shorter waits.
+    public init(
+        stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, settings: String = Company.quickSettings
+    ) async throws {
+        self.port = try Self.freePort()
+        self.cloud = try await Site(
+            id: 0, in: folder, programs: programs, database: database, settings: "http:\n  port: \(self.port)\n" + settings,
+            types: RetailTables.types(.cloud)
+        ) { RetailTables.definitions(.cloud, isSQLite: $0) }
+        var branches: [Site] = []
+        for store in stores {
+            branches.append(
+                try await Site(
+                    id: store, in: folder, programs: programs, database: database,
+                    settings: "cloud:\n  url: http://127.0.0.1:\(self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n" + settings,
+                    types: RetailTables.types(.branch)
+                ) { RetailTables.definitions(.branch, isSQLite: $0) })
+        }
+        self.branches = branches
+    }
+
+    /// Waits of seconds where a company would have minutes.
+    public static let quickSettings = "limits:\n  retry_delays: 1s, 2s\n  waiting_delay: 1s\n  waiting_delay_max: 5s"
+
+    public func branch(_ store: Int32) -> Site? { self.branches.first { $0.id == store } }
+
+    /// Starts the cloud, lets every branch join, and starts the branches.
+    public func open() throws {
+        try self.cloud.start()
+        try self.cloud.program?.waitUntilReady()
+        for branch in self.branches {
+            let token = try self.cloud.succeed(["branch", "add", "\(branch.id)", "store \(branch.id)"])
+            // The token goes through standard input: arguments are seen by everybody on the machine.
+            try branch.succeed(["join"], input: token + "\n")
+            try branch.start()
+        }
+        for branch in self.branches { try branch.program?.waitUntilReady() }
+    }
+
+    /// Stops everything that still runs.
+    public func close() async {
+        for site in self.branches + [self.cloud] {
+            site.stop()
+            await site.storage.close()
+        }
+    }
+
+    /// A port that nothing listens at now.
+    private static func freePort() throws -> Int {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { Foundation.close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let bound = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                bind(descriptor, address, length) == 0 && getsockname(descriptor, address, &length) == 0
+            }
+        }
+        guard bound else { throw TradeError("no free port on 127.0.0.1") }
+        return Int(UInt16(bigEndian: address.sin_port))
+    }
+
+    // MARK: - Coming to rest
+
+    /// Waits until nothing is under way: every outbox settled, every branch at the end of the cloud's log, nothing parked.
+    public func settle(within seconds: Double) async throws {
+        let start = ContinuousClock.now
+        while let reason = try await self.unrest() {
+            guard start.seconds < seconds else { throw TradeError("after \(Int(seconds)) s still under way: \(reason)") }
+            try await Task.sleep(for: .milliseconds(100))
+        }
+    }
+
+    /// What is still under way; nil for nothing.
+    private func unrest() async throws -> String? {
+        for site in self.branches + [self.cloud] {
+            let open = try await site.count("select count(*) from sync_data where state = 0 and id > (select frontier from sync_frontier)")
+            if open > 0 { return "site \(site.id) has \(open) records without a number" }
+            let unsettled = try await site.count("select coalesce(sum(n - settled), 0) from sync_batch")
+            if unsettled > 0 { return "site \(site.id) has \(unsettled) unsettled records" }
+            // Parked, waiting or suspect (`Disposition.isOpen`).
+            let parked = try await site.count("select count(*) from sync_memo where disposition in (3, 4, 5)")
+            if parked > 0 { return "site \(site.id) has \(parked) refused records that will be tried again" }
+        }
+        for branch in self.branches {
+            let tails = try await self.cloud.storage.withTransaction(.snapshot) { transaction in
+                try await transaction.query(
+                    "select business_type, max(last) from sync_log_tail where audience in (0, ?) group by business_type", [.int(branch.id)]
+                ).map { (try $0.int(0), try $0.int(1)) }
+            }
+            for (type, tail) in tails {
+                let cursor = try await branch.count("select coalesce(max(number), 0) from sync_position where peer = 0 and business_type = \(type)")
+                if cursor < tail { return "branch \(branch.id) has read type \(type) up to \(cursor) of \(tail)" }
+            }
+        }
+        return nil
+    }
+}
+
+extension Site {
+    public func count(_ question: String) async throws -> Int {
+        try await self.storage.withTransaction(.snapshot) { try await Int($0.query(question)[0].int(0)) }
+    }
+}

@@ -1,0 +1,112 @@
+import DataSync
+import DataSyncMySQL
+public import DataSyncSQL
+import DataSyncSQLite
+public import Foundation
+
+/// Where the sites of a company keep their tables.
+public enum SiteDatabase: Sendable {
+    /// A file for each site.
+    case sqlite
+    /// A database for each site, on the server behind this socket.
+    case mariadb(socket: String)
+}
+
+/// One server of the company: a folder with a configuration and a key, a database with the business's tables and
+/// DataSync's, and the program that carries between them and the rest of the company.
+public final class Site: @unchecked Sendable {  // the program is started and stopped by one task
+    public let id: Int32
+    public let folder: URL
+    /// What the site's own applications use.
+    public let storage: SQLStorage
+    private let executable: String
+    private var runs = 0
+    public private(set) var program: RunningProgram?
+
+    public var isCloud: Bool { self.id == 0 }
+
+    /// Creates the folder, the database, the business's tables and the configuration, and runs `init`.
+    /// - Parameters:
+    ///   - programs: Where the two programs are.
+    ///   - settings: More YAML, before the business types.
+    ///   - types: The `types:` of the configuration.
+    ///   - tables: What defines the business's tables; told whether the database is SQLite.
+    public init(
+        id: Int32, in parent: URL, programs: String, database: SiteDatabase, settings: String, types: String, tables: (Bool) -> [String]
+    ) async throws {
+        self.id = id
+        let name = id == 0 ? "cloud" : "branch\(id)"
+        self.folder = parent.appending(path: name)
+        self.executable = "\(programs)/\(id == 0 ? "datasync-cloud" : "datasync-local")"
+        try FileManager.default.createDirectory(at: self.folder, withIntermediateDirectories: true)
+        let url: String
+        switch database {
+        case .sqlite:
+            url = "sqlite:\(self.folder.path)/site.sqlite"
+            self.storage = SQLStorage(SQLiteDatabase(path: "\(self.folder.path)/site.sqlite"), connectionsMax: 4, waitMax: .seconds(10))
+        case .mariadb(let socket):
+            let schema = "\(parent.lastPathComponent.filter { $0.isLetter || $0.isNumber })_\(name)"
+            let server = try await MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: "mysql")).connect()
+            _ = try await server.execute("drop database if exists \(schema)", [])
+            _ = try await server.execute("create database \(schema)", [])
+            await server.close()
+            url = "mysql://root@localhost/\(schema)?socket=\(socket)"
+            self.storage = SQLStorage(
+                MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: schema)), connectionsMax: 4, waitMax: .seconds(10))
+        }
+        let isSQLite = if case .sqlite = database { true } else { false }
+        try await self.storage.withConnection { connection, _ in
+            for statement in tables(isSQLite) { _ = try await connection.execute(statement, []) }
+        }
+        let text = "storage:\n  url: \(url)\nlog:\n  format: json\n\(settings)\n\(types)"
+        try text.write(to: self.folder.appending(path: self.configuration), atomically: true, encoding: .utf8)
+        try self.succeed(["init"])
+    }
+
+    private var configuration: String { self.isCloud ? "datasync-cloud.yaml" : "datasync-local.yaml" }
+
+    // MARK: - The program
+
+    /// Runs a command of the site's program to its end.
+    public func command(_ arguments: [String], input: String = "") throws -> CommandResult {
+        try CommandResult.of(self.executable, arguments, in: self.folder, input: input)
+    }
+
+    /// - Returns: The last line that it printed.
+    @discardableResult
+    public func succeed(_ arguments: [String], input: String = "") throws -> String {
+        let result = try self.command(arguments, input: input)
+        guard result.status == 0 else {
+            throw TradeError("\(arguments.joined(separator: " ")) ended with \(result.status): \(result.complaints)")
+        }
+        return result.lastLine
+    }
+
+    /// What `status --json` says.
+    public func status() throws -> [String: Any] {
+        let result = try self.command(["status", "--json"])
+        guard result.status == 0, let object = try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any] else {
+            throw TradeError("status ended with \(result.status): \(result.complaints)")
+        }
+        return object
+    }
+
+    /// Starts `serve` or `run`.
+    public func start(_ arguments: [String] = [], environment: [String: String] = [:]) throws {
+        self.runs += 1
+        self.program = try RunningProgram(
+            self.executable, [self.isCloud ? "serve" : "run"] + arguments, in: self.folder, log: "run\(self.runs).log", environment: environment)
+    }
+
+    @discardableResult
+    public func stop() -> Int32 {
+        defer { self.program = nil }
+        return self.program?.stop() ?? 0
+    }
+
+    /// Ends the program as a power cut would.
+    public func kill() {
+        self.program?.kill()
+        self.program = nil
+    }
+}
