@@ -156,7 +156,8 @@ public struct CloudEndpoint: Sendable {
             guard let signature = answer.headers[Self.answerHeader] else {
                 if answer.status == 401 {
                     throw DataSyncError(
-                        .unauthorized, operation: "join", detail: "the cloud refuses the join token: it is good once, for an hour, for one branch; ask for a new one")
+                        .unauthorized, operation: "join",
+                        detail: "the cloud refuses the join token: it is good once, for an hour, for one branch; ask for a new one")
                 }
                 throw Self.unsignedAnswer(answer)
             }

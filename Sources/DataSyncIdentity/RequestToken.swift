@@ -195,7 +195,8 @@ public struct CloudIdentity: Sendable {
         var skew: DataSyncError?
         let claims: RequestClaims
         do { claims = try await self.claims(of: token, now: now, publicKey: publicKey) } catch let error as DataSyncError
-        where error.code == .clockSkew {
+            where error.code == .clockSkew
+        {
             skew = error
             // The signature is right: read again by the token's own time, to be able to answer whom it names.
             claims = try await self.claims(of: token, now: Self.unverifiedIssueTime(token), publicKey: publicKey)

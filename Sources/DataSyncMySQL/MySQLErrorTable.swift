@@ -40,7 +40,8 @@ enum MySQLErrorTable {
     static func subject(_ number: UInt32, message: String) -> String? {
         switch number {
         case 1062, 1586: return self.between(message, after: "for key '", last: true)
-        case 1048, 1364: return self.between(message, after: " '", last: false).flatMap { message.hasPrefix("Column '") || message.hasPrefix("Field '") ? $0 : nil }
+        case 1048, 1364:
+            return self.between(message, after: " '", last: false).flatMap { message.hasPrefix("Column '") || message.hasPrefix("Field '") ? $0 : nil }
         case 1406, 1264, 1265: return self.between(message, after: "for column '", last: true)
         case 1366, 1292: return self.columnOfIncorrectValue(message)
         case 4025: return message.hasPrefix("CONSTRAINT `") ? self.between(message, after: "CONSTRAINT `", last: false, end: "`") : nil

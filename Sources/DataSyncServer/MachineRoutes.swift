@@ -60,7 +60,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                 let signed = SignedRequest(path: "/v1/join", body: body, session: nil)
                 return try await self.answer(token, signed, key: { _ in question.publicKey }) { caller in
                     let answer = try await self.enrolment.join(question, from: caller.branch)
-                    self.logger.notice("branch joined", metadata: ["branch": "\(caller.branch)", "key": "\(MachinePublicKey(text: question.publicKey)?.thumbprint ?? "")"])
+                    self.logger.notice(
+                        "branch joined", metadata: ["branch": "\(caller.branch)", "key": "\(MachinePublicKey(text: question.publicKey)?.thumbprint ?? "")"])
                     return answer.body
                 }
             }
@@ -81,7 +82,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                     guard !isCompressed || encoding?.lowercased() == "gzip" else {
                         throw DataSyncError(.peerInvalid, operation: "decode", detail: "the one encoding that is understood is gzip")
                     }
-                    let plain = isCompressed
+                    let plain =
+                        isCompressed
                         ? try Gzip.decompress(body, bytesMax: self.limits.inflatedBytesMax, ratioMax: self.limits.inflationRatioMax) : body
                     let question = try Question(body: plain)
                     // The body cannot claim another session than the token was signed for.

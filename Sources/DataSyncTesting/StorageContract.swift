@@ -130,7 +130,8 @@ extension StorageContract {
     private func retrying(_ storage: Storage, _ body: (Storage.Transaction) async throws -> Void) async throws {
         for attempt in 1...50 {
             do { return try await storage.withTransaction(body) } catch let error as DataSyncError
-            where error.code.isWorthRunningAgain && attempt < 50 { await Task.yield() }
+                where error.code.isWorthRunningAgain && attempt < 50
+            { await Task.yield() }
         }
     }
 }

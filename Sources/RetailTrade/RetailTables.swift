@@ -31,13 +31,14 @@ public enum RetailTables {
             sales_value decimal(10,2) not null, discount decimal(10,2) not null, primary key (\(originKey)basket_id, line)\(known))\(engine)
             """,
             "create table effects (id \(counter), table_name varchar(20) not null, row_key bigint not null)\(engine)",
-        ] + counted.flatMap { table, key in
-            ["insert", "update"].map { event in
-                let insert = "insert into effects (table_name, row_key) values ('\(table)', \(key))"
-                let body = isSQLite ? "begin \(insert); end" : insert
-                return "create trigger \(table)_\(event) after \(event) on \(table) for each row \(body)"
+        ]
+            + counted.flatMap { table, key in
+                ["insert", "update"].map { event in
+                    let insert = "insert into effects (table_name, row_key) values ('\(table)', \(key))"
+                    let body = isSQLite ? "begin \(insert); end" : insert
+                    return "create trigger \(table)_\(event) after \(event) on \(table) for each row \(body)"
+                }
             }
-        }
     }
 
     /// The `types:` of both programs' configuration.

@@ -41,9 +41,12 @@ struct BenchRound {
 
     // MARK: - The rows
 
-    private static let columns = "id bigint not null, customer varchar(40) not null, item varchar(60) not null, quantity int not null, price decimal(10,2) not null, sold_at datetime not null, note varchar(160) not null"
+    private static let columns =
+        "id bigint not null, customer varchar(40) not null, item varchar(60) not null, quantity int not null, price decimal(10,2) not null, sold_at datetime not null, note varchar(160) not null"
 
-    private static func note(_ id: Int) -> String { "lot \(id % 977), shelf \(id % 53), hand \(id % 7): checked, packed and taken home by the customer; paid in cash, no bonus points were given" }
+    private static func note(_ id: Int) -> String {
+        "lot \(id % 977), shelf \(id % 53), hand \(id % 7): checked, packed and taken home by the customer; paid in cash, no bonus points were given"
+    }
 
     private static func values(_ id: Int) -> String {
         "\(id), 'customer \(id % 4_000)', 'item \(id % 25_000) of the winter range', \(id % 9 + 1), \(id % 100).\(10 + id % 90), '2026-11-22 10:\(10 + id % 50):\(10 + id % 50)', '\(self.note(id))'"

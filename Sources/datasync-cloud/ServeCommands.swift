@@ -26,7 +26,9 @@ extension Cloud {
                 let settings = try Settings(program: .cloud, path: path, overrides: try options.overrides())
                 let cloud = try CloudProgram(settings)
                 let before = try await cloud.storage.migrate(limits: cloud.limits)
-                Terminal.say(before == 0 ? "created the tables in \(cloud.storage.database.name)" : "the tables in \(cloud.storage.database.name) are there, version \(before)")
+                Terminal.say(
+                    before == 0
+                        ? "created the tables in \(cloud.storage.database.name)" : "the tables in \(cloud.storage.database.name) are there, version \(before)")
                 let keyFile = settings.text("identity.key_file") ?? ""
                 let key: MachineKey
                 if FileManager.default.fileExists(atPath: keyFile) {
@@ -42,7 +44,8 @@ extension Cloud {
                     try await transaction.insertServer(
                         ServerRow(id: .cloud, name: "cloud", status: .active, publicKey: key.publicKey.text))
                 }
-                Terminal.say("next: describe the business types in \(path), then `datasync-cloud config check`, `datasync-cloud serve`, `datasync-cloud branch add`")
+                Terminal.say(
+                    "next: describe the business types in \(path), then `datasync-cloud config check`, `datasync-cloud serve`, `datasync-cloud branch add`")
             }
         }
     }

@@ -32,7 +32,8 @@ struct DemoTrade {
         for branch in self.company.branches { try await branch.welcome(self.data.members.filter { $0.home == branch.id }) }
         try await self.company.settle(within: 120)
         let shared = self.data.members.filter(\.isShared).count
-        self.story.tell("the branches welcomed \(self.data.members.count) members; the \(shared) shared ones are known to both, the others at home and in the cloud")
+        self.story.tell(
+            "the branches welcomed \(self.data.members.count) members; the \(shared) shared ones are known to both, the others at home and in the cloud")
     }
 
     /// Sales at every branch; between them prices change, members change on both sides, products go, members leave, and the

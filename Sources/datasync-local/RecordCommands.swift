@@ -18,7 +18,8 @@ extension Local {
                     of: local.storage, definitions: local.settings.types.map(\.definition), audiences: [],
                     now: SyncEnvironment.system.wallTime())
                 let isRunning = try await local.isRunning()
-                Terminal.say(json ? LocalStatus.json(overview, branch: branch, isRunning: isRunning) : LocalStatus.text(overview, branch: branch, isRunning: isRunning))
+                Terminal.say(
+                    json ? LocalStatus.json(overview, branch: branch, isRunning: isRunning) : LocalStatus.text(overview, branch: branch, isRunning: isRunning))
             }
         }
     }

@@ -25,7 +25,9 @@ extension Local {
                 }
                 let local = try LocalProgram(try Settings(program: .local, path: path, overrides: try options.overrides()))
                 let before = try await local.storage.migrate(limits: local.limits)
-                Terminal.say(before == 0 ? "created the tables in \(local.storage.database.name)" : "the tables in \(local.storage.database.name) are there, version \(before)")
+                Terminal.say(
+                    before == 0
+                        ? "created the tables in \(local.storage.database.name)" : "the tables in \(local.storage.database.name) are there, version \(before)")
                 Terminal.say("next: describe the business types in \(path), then `datasync-local config check`, `datasync-local join`, `datasync-local run`")
             }
         }

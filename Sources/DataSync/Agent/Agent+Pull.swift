@@ -131,7 +131,8 @@ extension Agent {
         var superseded = 0
         for index in indices {
             let item = work.items[index]
-            let isChangedHere = !work.changedHere.isEmpty
+            let isChangedHere =
+                !work.changedHere.isEmpty
                 && work.changedHere.contains(EntityName(type: item.type, key: item.log.record.key))
             switch judge.verdict(for: item, at: index, blamed: work.blamed[index], isChangedHere: isChangedHere) {
             case .superseded: superseded += 1

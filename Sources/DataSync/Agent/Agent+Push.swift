@@ -163,7 +163,8 @@ extension Agent {
     }
 
     private func check(_ answer: PushAnswer, of batch: PushBatch) throws(DataSyncError) {
-        let fits = answer.runs.count == batch.parts.count
+        let fits =
+            answer.runs.count == batch.parts.count
             && zip(answer.runs, batch.parts).allSatisfy { run, part in
                 run.outcomes.count == part.entries.count || (run.stop != nil && run.outcomes.count < part.entries.count)
             }

@@ -124,7 +124,8 @@ extension Agent: Service {
             }
             if let report { state.health.stopped = report.stopped }
             // A heartbeat, or something that a person should see at once.
-            let hasChanged = (before.failures == 0) != (state.health.failures == 0) || before.stopped != state.health.stopped
+            let hasChanged =
+                (before.failures == 0) != (state.health.failures == 0) || before.stopped != state.health.stopped
                 || before.lastError != state.health.lastError
             if let last = state.lastNote, now - last < AgentHealthNote.interval, !hasChanged { return nil }
             state.lastNote = now

@@ -159,8 +159,10 @@ extension Hub {
                 let item = work.items[index]
                 // The entity's version is at least the record's; whatever lies between will be pulled as older than the
                 // version's record, which comes too.
-                var outcome = byNumber[item.synID]
-                    ?? (item.entity == nil ? Outcome(.void, reason: .void)
+                var outcome =
+                    byNumber[item.synID]
+                    ?? (item.entity == nil
+                        ? Outcome(.void, reason: .void)
                         : .applied(version: item.entity.flatMap { states[$0]?.version } ?? 0))
                 outcome.isDuplicate = true
                 outcomes.append((index, outcome))

@@ -36,7 +36,8 @@ package enum PutRecord {
                 stream: StreamID(origin: .cloud, epoch: 0, type: row.type), synID: 0, uid: RecordUID(high: 0, low: 0), key: row.key,
                 target: row.target, createTime: 0, client: nil, payload: row.payload)
             do throws(RecordFault) { _ = try type.prepare(record, scope: scope) } catch {
-                let reason = error.reason == .forbidden
+                let reason =
+                    error.reason == .forbidden
                     ? "its key columns name another entity than --key, or a child row another parent" : error.detail ?? error.reason.name
                 throw DataSyncError(.invalidInput, operation: "put", detail: "the payload would be refused: \(reason)")
             }

@@ -50,7 +50,8 @@ package enum TypeDraft {
             "  - id: \(number)                   # the same at the cloud and at every branch; never used again",
             "    name: \(self.typeName(shape.name))",
             "    priority: \(number * 10)             # the smaller goes first; what others depend on should be smaller",
-            hasFlag.map { "    route: shared(\($0.name))    # or up, origin, all, target" } ?? "    route: origin           # or up, all, target, shared(column)",
+            hasFlag.map { "    route: shared(\($0.name))    # or up, origin, all, target" }
+                ?? "    route: origin           # or up, all, target, shared(column)",
             "    tables:",
         ]
         lines += self.table(shape, origin: origin, extra: [])

@@ -43,7 +43,10 @@ struct ConfigurationFile {
         guard keys.contains(where: { $0.name.hasPrefix(name + ".") }) else {
             let others = SettingKey.all.contains { $0.name == name || $0.name.hasPrefix(name + ".") }
             let near = keys.map(\.name).min { Self.distance($0, name) < Self.distance($1, name) }
-            let hint = others ? "it belongs to the other program" : near.flatMap { Self.distance($0, name) <= 3 ? "is '\($0)' meant?" : nil } ?? "it is not a setting of \(program.rawValue)"
+            let hint =
+                others
+                ? "it belongs to the other program"
+                : near.flatMap { Self.distance($0, name) <= 3 ? "is '\($0)' meant?" : nil } ?? "it is not a setting of \(program.rawValue)"
             throw Self.failure("\(self.path):\(Self.line(key)): unknown key '\(name)': \(hint)")
         }
         guard case .mapping(let mapping) = node else {

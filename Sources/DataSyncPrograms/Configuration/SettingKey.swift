@@ -22,7 +22,9 @@ package struct SettingKey: Sendable {
     }
 
     package static let all: [SettingKey] = [
-        SettingKey("storage.url", "sqlite:./datasync.sqlite", "where the tables are: sqlite:PATH, or mysql://user@host/database (parameters: socket, tls, tls_ca, tls_certificate, tls_key, server_public_key)"),
+        SettingKey(
+            "storage.url", "sqlite:./datasync.sqlite",
+            "where the tables are: sqlite:PATH, or mysql://user@host/database (parameters: socket, tls, tls_ca, tls_certificate, tls_key, server_public_key)"),
         SettingKey("storage.password", nil, "better in the environment: DATASYNC_STORAGE_PASSWORD, or in a file", isSecret: true),
         SettingKey("storage.password_file", nil, "a file that holds the password and nothing else"),
         SettingKey("storage.connections", "16", "most connections to the database at a time"),

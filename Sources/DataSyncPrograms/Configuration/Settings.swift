@@ -29,7 +29,9 @@ package struct Settings: Sendable {
                 throw ConfigurationFile.failure("--set \(name): there is no such setting of \(program.rawValue)")
             }
             // It would stand in the list of processes, for everybody on this machine.
-            if key.isSecret { throw ConfigurationFile.failure("\(name) must not be given on the command line: set DATASYNC_STORAGE_PASSWORD or storage.password_file") }
+            if key.isSecret {
+                throw ConfigurationFile.failure("\(name) must not be given on the command line: set DATASYNC_STORAGE_PASSWORD or storage.password_file")
+            }
         }
         let flags = InMemoryProvider(
             name: "flags",
@@ -61,7 +63,8 @@ package struct Settings: Sendable {
 
     func required(_ name: String) throws(DataSyncError) -> String {
         guard let text = self.text(name) else {
-            throw ConfigurationFile.failure("\(name) is not set: give it in \(self.path ?? "a configuration file"), or as DATASYNC_\(name.uppercased().replacing(".", with: "_"))")
+            throw ConfigurationFile.failure(
+                "\(name) is not set: give it in \(self.path ?? "a configuration file"), or as DATASYNC_\(name.uppercased().replacing(".", with: "_"))")
         }
         return text
     }

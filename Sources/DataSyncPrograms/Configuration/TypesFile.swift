@@ -121,7 +121,9 @@ enum TypesFile {
         guard case .sequence(let list) = node else { throw self.failure(node, path, "'targets' must be any, or a list of server ids") }
         var servers: Set<ServerID> = []
         for element in list {
-            guard let id = element.scalar.flatMap({ Int32($0.string) }), id >= 0 else { throw self.failure(element, path, "a target must be a server's id; 0 is the cloud") }
+            guard let id = element.scalar.flatMap({ Int32($0.string) }), id >= 0 else {
+                throw self.failure(element, path, "a target must be a server's id; 0 is the cloud")
+            }
             servers.insert(ServerID(rawValue: id))
         }
         return .servers(servers)
@@ -132,9 +134,13 @@ enum TypesFile {
         let fields = try Fields(node, path, isChild ? "a child table" : "a table", known: isChild ? common.union(["as", "parent_key"]) : common)
         var constants: [String: String] = [:]
         if let constantsNode = fields["constants"] {
-            guard case .mapping(let pairs) = constantsNode else { throw self.failure(constantsNode, path, "'constants' must be a mapping of columns to values") }
+            guard case .mapping(let pairs) = constantsNode else {
+                throw self.failure(constantsNode, path, "'constants' must be a mapping of columns to values")
+            }
             for (column, value) in pairs {
-                guard let column = column.string, let value = value.scalar?.string else { throw self.failure(constantsNode, path, "'constants' must be a mapping of columns to values") }
+                guard let column = column.string, let value = value.scalar?.string else {
+                    throw self.failure(constantsNode, path, "'constants' must be a mapping of columns to values")
+                }
                 constants[column] = value
             }
         }
@@ -152,7 +158,9 @@ enum TypesFile {
         for element in list {
             if let name = element.scalar?.string, !name.isEmpty {
                 columns.append(ColumnMapping(name))
-            } else if case .mapping(let pairs) = element, pairs.count == 1, let pair = pairs.first, let wire = pair.key.string, let column = pair.value.scalar?.string {
+            } else if case .mapping(let pairs) = element, pairs.count == 1, let pair = pairs.first, let wire = pair.key.string,
+                let column = pair.value.scalar?.string
+            {
                 columns.append(ColumnMapping(wire: wire, column: column))
             } else {
                 throw self.failure(element, path, "a column must be a name, or {name in the payload: column here}")

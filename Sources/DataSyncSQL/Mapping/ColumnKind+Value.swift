@@ -29,7 +29,9 @@ extension ColumnKind {
             return try Self.decimal(text, precision: precision, scale: scale, column)
         case .double:
             let text = try Self.numberText(&reader, kind, wrong("a number"))
-            guard let value = Double(text), value.isFinite, text.utf8.allSatisfy({ $0 < 0x80 && $0 != UInt8(ascii: "x") && $0 != UInt8(ascii: "p") }) else { throw wrong("a number") }
+            guard let value = Double(text), value.isFinite, text.utf8.allSatisfy({ $0 < 0x80 && $0 != UInt8(ascii: "x") && $0 != UInt8(ascii: "p") }) else {
+                throw wrong("a number")
+            }
             return .text(text)
         case .text(let characters):
             guard kind == .string else { throw wrong("a string") }
@@ -88,7 +90,8 @@ extension ColumnKind {
     private static func decimal(_ text: String, precision: Int?, scale: Int?, _ column: String) throws -> SQLValue {
         let unsigned = text.utf8.drop { $0 == UInt8(ascii: "-") }
         let parts = unsigned.split(separator: UInt8(ascii: "."), maxSplits: 1, omittingEmptySubsequences: false)
-        let isDecimal = text.utf8.count - unsigned.count <= 1
+        let isDecimal =
+            text.utf8.count - unsigned.count <= 1
             && parts.allSatisfy { !$0.isEmpty && $0.allSatisfy { (48...57).contains($0) } }
         guard isDecimal else { throw RecordFault.refused(.wrongType, detail: "\(column) must be a decimal number") }
         let whole = parts[0].drop { $0 == UInt8(ascii: "0") }.count
@@ -100,7 +103,8 @@ extension ColumnKind {
     }
 
     private static func checkFraction(_ text: String, _ fraction: Int, _ column: String) throws -> SQLValue {
-        let digits = text.utf8.split(separator: UInt8(ascii: "."), maxSplits: 1).dropFirst().first.map { $0.reversed().drop { $0 == UInt8(ascii: "0") }.count } ?? 0
+        let digits =
+            text.utf8.split(separator: UInt8(ascii: "."), maxSplits: 1).dropFirst().first.map { $0.reversed().drop { $0 == UInt8(ascii: "0") }.count } ?? 0
         guard digits <= fraction else {
             throw RecordFault.refused(.outOfRange, detail: "\(column) keeps \(fraction) digits behind the second")
         }

@@ -67,8 +67,10 @@ extension SQLTransaction {
             ? "select name from sqlite_master where type = 'table' and name not like 'sqlite_%'"
             : "select table_name from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'"
         let own = Set(
-            ["config", "server", "data", "frontier", "stream", "batch", "position", "send", "log_counter", "log_tail", "log",
-             "entity", "memo", "audit"].map { "sync_\($0)" })
+            [
+                "config", "server", "data", "frontier", "stream", "batch", "position", "send", "log_counter", "log_tail", "log",
+                "entity", "memo", "audit",
+            ].map { "sync_\($0)" })
         return try await self.read("tables", sql).map { try $0.text(0) }.filter { !own.contains($0) }.sorted()
     }
 }
@@ -134,7 +136,8 @@ extension SQLTransaction {
         let characters = try row.optionalInt(6).map { Int(clamping: $0) }
         let fraction = try row.optionalInt(9).map { Int($0) } ?? 0
         func integer(_ bits: Int) -> ColumnKind {
-            isUnsigned ? .integer(min: 0, max: UInt64.max >> UInt64(64 - bits))
+            isUnsigned
+                ? .integer(min: 0, max: UInt64.max >> UInt64(64 - bits))
                 : .integer(min: Int64.min >> Int64(64 - bits), max: UInt64(Int64.max >> Int64(64 - bits)))
         }
         let kind: ColumnKind =
@@ -222,7 +225,9 @@ extension SQLTransaction {
         if type.contains("DATE") { return .date }
         if type.contains("TIME") { return .time(fraction: 6) }
         if type.contains("JSON") { return .json }
-        if type.contains("DEC") || type.contains("NUM") { return .decimal(precision: numbers.first, scale: numbers.count > 1 ? numbers[1] : numbers.isEmpty ? nil : 0) }
+        if type.contains("DEC") || type.contains("NUM") {
+            return .decimal(precision: numbers.first, scale: numbers.count > 1 ? numbers[1] : numbers.isEmpty ? nil : 0)
+        }
         return .text(characters: nil)
     }
 }
