@@ -1,0 +1,43 @@
+import DataSync
+import Synchronization
+
+/// How a server's handlers take what a record says.
+///
+/// By its text: `poison…` is refused, `broken…` meets a fault of the system, and `after:KEY…` needs the row KEY of the same
+/// table. Until they are cured.
+final class Conduct: Sendable {
+    struct DiskFull: Error {}
+    typealias Hook = @Sendable (InMemoryTransaction) throws -> Void
+
+    private struct State {
+        var cured: Set<String> = []
+        var hook: Hook?
+        var applied: [String] = []
+    }
+    private let state = Mutex(State())
+
+    /// From now on records whose text begins like this are taken.
+    func cure(_ prefix: String) { self.state.withLock { _ = $0.cured.insert(prefix) } }
+
+    /// Runs `hook` once, in the transaction of the next record, before it is written.
+    func beforeNext(_ hook: @escaping Hook) { self.state.withLock { $0.hook = hook } }
+
+    /// The texts that were taken in handlers here, in order, those of rolled back transactions too.
+    var applied: [String] { self.state.withLock { $0.applied } }
+
+    func take(_ text: String, table: String, in transaction: InMemoryTransaction) throws {
+        let (cured, hook) = self.state.withLock { state in
+            defer { state.hook = nil }
+            return (state.cured, state.hook)
+        }
+        try hook?(transaction)
+        func isIll(_ prefix: String) -> Bool { text.hasPrefix(prefix) && !cured.contains(prefix) }
+        if isIll("poison") { throw RecordFault.refused("no poison") }
+        if isIll("broken") { throw DiskFull() }
+        if isIll("after:") {
+            let key = text.dropFirst("after:".count).prefix { $0 != " " }
+            guard transaction.row(table, String(key)) != nil else { throw RecordFault.missingDependency(detail: String(key)) }
+        }
+        self.state.withLock { $0.applied.append(text) }
+    }
+}

@@ -1,0 +1,74 @@
+import DataSync
+import Synchronization
+
+/// A transport between which and the cloud things can go wrong. Every message goes through its JSON on the way.
+struct FaultyTransport: SyncTransport {
+    let base: InMemoryTransport<FaultyStorage>
+    let link: FaultyLink
+    let plan: FaultPlan
+
+    func open(_ request: OpenRequest) async throws -> OpenAnswer {
+        try await self.carry(.open, request) { try await self.base.open($0) }
+    }
+
+    func push(_ request: PushRequest) async throws -> PushAnswer {
+        try await self.carry(.push, request) { try await self.base.push($0) }
+    }
+
+    func pull(_ request: PullRequest) async throws -> PullAnswer {
+        try await self.carry(.pull, request) { try await self.base.pull($0) }
+    }
+
+    func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer {
+        try await self.carry(.acknowledge, request) { try await self.base.acknowledge($0) }
+    }
+
+    private func carry<Request: WireMessage, Answer: WireMessage>(
+        _ call: FaultyLink.Call, _ request: Request, _ perform: (Request) async throws -> Answer
+    ) async throws -> Answer {
+        try self.plan.pass(.request)
+        self.link.count(call)
+        try await self.link.hook(.before(call))?()
+        let answer = try await perform(Request(body: request.body))
+        try await self.link.hook(.after(call))?()
+        try self.plan.pass(.answer)
+        return try Answer(body: answer.body)
+    }
+}
+
+/// One branch's link: what a test does in the gaps of an exchange.
+final class FaultyLink: Sendable {
+    enum Call: Hashable, Sendable { case open, push, pull, acknowledge }
+    enum Moment: Hashable, Sendable {
+        /// The request is on its way.
+        case before(Call)
+        /// The cloud is done, the branch does not have the answer yet.
+        case after(Call)
+    }
+    typealias Hook = @Sendable () async throws -> Void
+
+    private struct State {
+        var hooks: [Moment: [Hook]] = [:]
+        var calls: [Call: Int] = [:]
+    }
+    private let state = Mutex(State())
+
+    /// Runs `hook` at the next such moment, once. What it throws is what the branch gets in place of an answer.
+    func once(_ moment: Moment, _ hook: @escaping Hook) { self.state.withLock { $0.hooks[moment, default: []].append(hook) } }
+
+    /// Loses the answer to the next such call: the cloud has carried it out.
+    func loseAnswer(to call: Call) { self.once(.after(call)) { throw DataSyncError(.peerUnreachable, operation: "test") } }
+
+    /// How often a call was made.
+    func calls(_ call: Call) -> Int { self.state.withLock { $0.calls[call] ?? 0 } }
+
+    fileprivate func count(_ call: Call) { self.state.withLock { $0.calls[call, default: 0] += 1 } }
+
+    fileprivate func hook(_ moment: Moment) -> Hook? {
+        self.state.withLock { state in
+            guard let hook = state.hooks[moment]?.first else { return nil }
+            state.hooks[moment]?.removeFirst()
+            return hook
+        }
+    }
+}

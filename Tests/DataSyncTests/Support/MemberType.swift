@@ -1,0 +1,32 @@
+import DataSync
+
+struct Member: Codable, Sendable, Equatable {
+    var id: Int
+    var name: String
+    var isShared: Bool
+}
+
+/// Members: shared ones go to every branch, the others only back to where they came from.
+struct MemberType: BusinessType {
+    let id: BusinessTypeID = 1
+    let name = "member"
+    let priority = 10
+    let route: Route<Member> = .shared(where: \.isShared)
+    var conduct = Conduct()
+
+    func key(of member: Member) -> EntityKey { EntityKey("member:\(member.id)") }
+
+    func apply(_ change: Change<Member>, in transaction: InMemoryTransaction) async throws {
+        switch change {
+        case .upsert(let member):
+            try self.conduct.take(member.name, table: self.name, in: transaction)
+            try self.write(member, in: transaction)
+        case .delete(let key): try transaction.setRow(self.name, key.text, nil)
+        case .act: throw RecordFault.refused("not an action")
+        }
+    }
+
+    func write(_ member: Member, in transaction: InMemoryTransaction) throws {
+        try transaction.setRow(self.name, self.key(of: member).text, "\(member.name)/\(member.isShared)")
+    }
+}
