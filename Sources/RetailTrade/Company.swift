@@ -13,13 +13,15 @@ public final class Company: Sendable {
     /// - Parameters:
     ///   - stores: The ids of the branches.
     ///   - programs: Where the two programs are.
+    ///   - cloudDatabase: The cloud's, where it is another than the branches'.
     ///   - settings: More YAML for every site, such as shorter waits.
     public init(
-        stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, settings: String = Company.quickSettings
+        stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, cloudDatabase: SiteDatabase? = nil,
+        settings: String = Company.quickSettings
     ) async throws {
         self.port = try Self.freePort()
         self.cloud = try await Site(
-            id: 0, in: folder, programs: programs, database: database, settings: "http:\n  port: \(self.port)\n" + settings,
+            id: 0, in: folder, programs: programs, database: cloudDatabase ?? database, settings: "http:\n  port: \(self.port)\n" + settings,
             types: RetailTables.types(.cloud)
         ) { RetailTables.definitions(.cloud, isSQLite: $0) }
         var branches: [Site] = []
