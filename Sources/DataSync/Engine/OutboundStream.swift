@@ -12,6 +12,14 @@ public struct OutboundStream: Hashable, Sendable {
     /// The next number to send.
     public private(set) var next: Int64
 
+    /// Up to here an earlier copy may have been received whose answer was lost. That a later copy had no effect, because the
+    /// cloud did not look at it, says nothing about that one.
+    private var doubted: Int64
+
+    /// Up to here rows may have reached the cloud in a sending that was not answered. Another sending of which the cloud
+    /// takes in nothing, since it has stopped the type, says nothing about that one.
+    private var unsure: Int64
+
     /// - Parameters:
     ///   - answered: The number before the first that is not settled here.
     ///   - received: The cloud's position, told when the session was opened. It fences every older copy, so what is
@@ -20,7 +28,9 @@ public struct OutboundStream: Hashable, Sendable {
     public init(answered: Int64, received: Int64) {
         self.answered = answered
         self.handed = max(answered, received)
+        self.doubted = self.handed
         self.next = answered + 1
+        self.unsure = self.handed
     }
 
     /// Whether rows were handed over of which nobody knows what became.
@@ -33,17 +43,21 @@ public struct OutboundStream: Hashable, Sendable {
         self.handed = max(self.handed, number)
     }
 
-    /// The peer answered the numbers `first` to `last`: for the first `count` of them, and of the rest that it has no effect.
+    /// The peer answered the numbers `first` to `last`: for the first `count` of them, and of the rest that this sending
+    /// had no effect.
     public mutating func takeAnswer(first: Int64, last: Int64, count: Int) {
         if count > 0 {
             precondition(first <= self.answered + 1, "an answer is taken in before the one that comes first")
             self.answered = max(self.answered, first + Int64(count) - 1)
         }
         // What a later batch handed over meanwhile stays unknown.
-        if self.handed <= last { self.handed = self.answered }
+        if self.handed <= last { self.handed = max(self.answered, self.unsure) }
         if first + Int64(count) <= last { self.next = self.answered + 1 }
     }
 
     /// No answer came: what was handed over is sent again.
-    public mutating func loseAnswer() { self.next = self.answered + 1 }
+    public mutating func loseAnswer() {
+        self.next = self.answered + 1
+        self.unsure = self.handed
+    }
 }
