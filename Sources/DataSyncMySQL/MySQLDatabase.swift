@@ -82,7 +82,11 @@ private struct MySQLLease: StorageLease {
         return rows?.first?[0] == .int(1)
     }
 
-    func release() async { await self.connection.close() }
+    func release() async {
+        // Closing lets go of the lock only when the server has noticed: whoever asks next must not find it held.
+        _ = try? await self.connection.query("select release_lock(?)", [.text(self.name)])
+        await self.connection.close()
+    }
 }
 
 // MARK: - The contract of a connection
@@ -140,6 +144,13 @@ extension MySQLSession {
             let (number, message) = (mysql_errno(raw), String(cString: mysql_error(raw)))
             mysql_close(raw)
             throw SQLError(MySQLErrorTable.fault(number, message: message, inCommit: false), number: Int(number), message: message)
+        }
+        // libmariadb goes on in the clear where the server offers no TLS, whatever MYSQL_OPT_SSL_ENFORCE says.
+        guard tls.mode == .preferred || tls.mode == .disabled || mysql_get_ssl_cipher(raw) != nil else {
+            mysql_close(raw)
+            throw DataSyncError(
+                .storageFailed, operation: "connect",
+                detail: "\(configuration.name): the connection is not encrypted, and tls=\(tls.mode.rawValue) asks for it: the server offers no TLS")
         }
         return raw
     }
