@@ -31,6 +31,7 @@ extension Agent {
     private func runCycle() async throws -> CycleReport {
         var report = CycleReport()
         try await self.openSession()
+        report.stopped = try self.session().stopped(at: self.environment.runningTime())
         let hasMoreToNumber = try await self.numberRows(unitsMax: 4)
         do {
             try await self.push(&report)

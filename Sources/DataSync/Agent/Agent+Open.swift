@@ -3,8 +3,12 @@ import Synchronization
 
 extension Agent {
     /// Opens a session if none is open.
+    ///
+    /// Where types do not flow because the two sides do not agree on them, a new one once a minute: only opening compares
+    /// them, and the cloud may know them by now.
     func openSession() async throws {
-        if self.state.withLock({ $0.session != nil }) { return }
+        let now = self.environment.runningTime()
+        if let session = self.state.withLock({ $0.session }), session.unsupported.isEmpty || now < session.openedAt + .seconds(60) { return }
         guard let term = self.state.withLock({ $0.term }) else {
             throw DataSyncError(.leaseLost, operation: "open", detail: "this agent has not taken over the database")
         }
@@ -19,6 +23,7 @@ extension Agent {
                     + "was one of them restored from a backup?")
         }
         var session = AgentSession(answer)
+        session.openedAt = now
         let differences = session.compare(self.types.definitions, with: answer.types)
         try await self.checkNumbers(answer)
         // A stream that has nothing unsettled is known to its end; the others begin where they are not settled.

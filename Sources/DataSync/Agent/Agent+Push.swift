@@ -287,17 +287,23 @@ extension Agent {
             report.hasMore = true
         case .unsupported:
             self.updateSession { $0.markUnsupported(type) }
+            self.explain(stop: "unsupported by the cloud", of: type, &report)
             self.reportOnce("type \(type) is not configured at the cloud")
-            report.stopped[type] = "unsupported by the cloud"
         case .stopped(let retryAfter):
             self.updateSession { $0.hold(type, until: now + retryAfter) }
-            report.stopped[type] = "a fault at the cloud"
+            self.explain(stop: "a fault at the cloud", of: type, &report)
             self.logger.warning("the cloud has stopped a type", metadata: ["type": "\(type)", "retry_after": "\(retryAfter)"])
         case .quota(let retryAfter):
             self.updateSession { $0.hold(type, until: now + retryAfter) }
-            report.stopped[type] = "too many refused records wait at the cloud"
+            self.explain(stop: "too many refused records wait at the cloud", of: type, &report)
             self.logger.error("too many records of a type wait for attention at the cloud", metadata: ["type": "\(type)"])
         }
+    }
+
+    /// Says it in this cycle's report, and in those of later cycles for as long as it lasts.
+    private func explain(stop reason: String, of type: BusinessTypeID, _ report: inout CycleReport) {
+        report.stopped[type] = reason
+        self.updateSession { $0.explain(type, reason) }
     }
 }
 

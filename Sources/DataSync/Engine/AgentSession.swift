@@ -6,12 +6,16 @@ struct AgentSession: Sendable {
     let logEpoch: Int32
     /// The largest payload that the cloud takes.
     let peerRecordBytesMax: Int
+    /// In running time.
+    var openedAt: Duration = .zero
     /// Types that one side does not know, or that mean different things on the two sides.
     private(set) var unsupported: Set<BusinessTypeID> = []
     private let received: [BusinessTypeID: Position]
     private var streams: [BusinessTypeID: OutboundStream] = [:]
     /// Types that the cloud does not take at present, until some running time.
     private var held: [BusinessTypeID: Duration] = [:]
+    /// Why types did not flow, for the operator.
+    private var reasons: [BusinessTypeID: String] = [:]
 
     init(_ answer: OpenAnswer) {
         self.id = answer.session
@@ -27,10 +31,12 @@ struct AgentSession: Sendable {
         return own.map(TypeSummary.init).compactMap { mine in
             guard let theirs = byID[mine.id] else {
                 self.unsupported.insert(mine.id)
+                self.explain(mine.id, "not configured at the cloud")
                 return "type \(mine.id) '\(mine.name)' is not configured at the cloud"
             }
             guard theirs != mine else { return nil }
             self.unsupported.insert(mine.id)
+            self.explain(mine.id, "has another name, kind or route at the cloud")
             return "type \(mine.id) is '\(mine.name)' (\(mine.kind.rawValue), \(mine.route.rawValue)) here and "
                 + "'\(theirs.name)' (\(theirs.kind.rawValue), \(theirs.route.rawValue)) at the cloud"
         }
@@ -65,6 +71,10 @@ struct AgentSession: Sendable {
 
     mutating func hold(_ type: BusinessTypeID, until time: Duration) { self.held[type] = time }
     mutating func markUnsupported(_ type: BusinessTypeID) { self.unsupported.insert(type) }
+    mutating func explain(_ type: BusinessTypeID, _ reason: String) { self.reasons[type] = reason }
+
+    /// The types that the cloud does not take at `time`, and why.
+    func stopped(at time: Duration) -> [BusinessTypeID: String] { self.reasons.filter { !self.maySend($0.key, at: time) } }
 
     /// Whether rows of `type` may be sent now.
     func maySend(_ type: BusinessTypeID, at time: Duration) -> Bool {
