@@ -139,7 +139,11 @@ struct MappedTable: Sendable {
                 if name == self.originColumn, origin == nil {
                     origin = try reader.readInteger()
                 } else if try !other(&reader, name) {
-                    throw RecordFault.refused(.unknownColumn, detail: "\(self.table) has no column '\(name.prefix(64))' in its mapping")
+                    throw RecordFault.refused(
+                        .unknownColumn,
+                        detail: keyOnly
+                            ? "a deletion from \(self.table) names its key columns alone, not '\(name.prefix(64))'"
+                            : "\(self.table) has no column '\(name.prefix(64))' in its mapping")
                 }
                 return
             }
