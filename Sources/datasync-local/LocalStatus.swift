@@ -7,7 +7,9 @@ enum LocalStatus {
         let name = overview.servers.first { $0.id == branch }?.name ?? ""
         var lines = ["branch \(branch) '\(name)': the agent is \(isRunning ? "running" : "not running")"]
         if let health = overview.health {
-            lines.append("last cycle that went well: \(overview.age(health.lastSuccess)) ago")
+            lines.append(
+                health.lastSuccess == nil
+                    ? "no cycle has gone well yet" : "last cycle that went well: \(overview.age(health.lastSuccess)) ago")
             if health.failures > 0 { lines.append("failing: \(health.failures) in a row: \(health.lastError ?? "")") }
             for (type, reason) in health.stopped.sorted(by: { $0.key < $1.key }) { lines.append("type \(type) is stopped: \(reason)") }
         }

@@ -105,7 +105,9 @@ extension Agent: Service {
         }
         do {
             return AgentReply(succeeded: true, message: "record \(memo): \(try await action(memo, request.actor))")
-        } catch { return AgentReply(succeeded: false, message: String(reflecting: error)) }
+        } catch {
+            return AgentReply(succeeded: false, message: (error as? DataSyncError)?.detail ?? String(reflecting: error))
+        }
     }
 
     private func note(_ report: CycleReport?, error: (any Error)?) async {
