@@ -1,0 +1,58 @@
+import DataSync
+import DataSyncSQL
+import Testing
+
+@Suite struct LeaseTests {
+    @Test(arguments: TestDatabase.available)
+    func oneAgentHoldsADatabase(kind: TestDatabase) async throws {
+        let bench = try await Bench(kind)
+        let lease = try await bench.storage.takeLease()
+        #expect(await lease.isHeld())
+        // Another storage on the same database, as another process has one.
+        let other = SQLStorage(bench.database)
+        for _ in 1...2 {
+            let error = await #expect(throws: DataSyncError.self) { _ = try await other.takeLease() }
+            #expect(error?.code == .leaseHeld)
+        }
+        #expect(await lease.isHeld())
+        await lease.release()
+        #expect(await !lease.isHeld())
+        let second = try await self.takeSoon(other)
+        #expect(await second.isHeld())
+        #expect(await !lease.isHeld())
+        await second.release()
+        await second.release()
+    }
+
+    @Test(arguments: TestDatabase.available)
+    func twoDatabasesHaveTwoLeases(kind: TestDatabase) async throws {
+        let (first, second) = (try await Bench(kind), try await Bench(kind))
+        let leases = [try await first.storage.takeLease(), try await second.storage.takeLease()]
+        for lease in leases {
+            #expect(await lease.isHeld())
+            await lease.release()
+        }
+    }
+
+    @Test(.enabled(if: TestDatabase.hasServer, TestDatabase.hint))
+    func aLeaseGoesWithItsConnection() async throws {
+        let bench = try await Bench(.mariadb)
+        let lease = try await bench.storage.takeLease()
+        let name = bench.database.name.prefix { $0 != " " }
+        let holder = try await bench.texts("select is_used_lock(concat('datasync.agent.', left('\(name)', 48)))")
+        let id = try #require(holder[0][0])
+        try await bench.run("kill \(id)")
+        #expect(await !lease.isHeld())
+        let next = try await self.takeSoon(bench.storage)
+        await next.release()
+        await lease.release()
+    }
+
+    /// The server notices a closed connection in its own time.
+    private func takeSoon(_ storage: SQLStorage) async throws -> any StorageLease {
+        for _ in 0..<2_000 {
+            do { return try await storage.takeLease() } catch let error as DataSyncError where error.code == .leaseHeld { await Task.yield() }
+        }
+        return try await storage.takeLease()
+    }
+}
