@@ -12,10 +12,6 @@ public struct OutboundStream: Hashable, Sendable {
     /// The next number to send.
     public private(set) var next: Int64
 
-    /// Up to here an earlier copy may have been received whose answer was lost. That a later copy had no effect, because the
-    /// cloud did not look at it, says nothing about that one.
-    private var doubted: Int64
-
     /// Up to here rows may have reached the cloud in a sending that was not answered. Another sending of which the cloud
     /// takes in nothing, since it has stopped the type, says nothing about that one.
     private var unsure: Int64
@@ -28,7 +24,6 @@ public struct OutboundStream: Hashable, Sendable {
     public init(answered: Int64, received: Int64) {
         self.answered = answered
         self.handed = max(answered, received)
-        self.doubted = self.handed
         self.next = answered + 1
         self.unsure = self.handed
     }
