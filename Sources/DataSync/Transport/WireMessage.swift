@@ -44,6 +44,19 @@ enum Wire {
         return elements
     }
 
+    /// Elements that hold arrays themselves, which together are no longer than one may be.
+    static func elements<Element>(
+        _ reader: inout JSONReader, holding count: (Element) -> Int, _ element: (inout JSONReader) throws -> Element
+    ) throws -> [Element] {
+        var total = 0
+        return try self.elements(&reader) { reader in
+            let next = try element(&reader)
+            total += count(next)
+            guard total <= self.elementsMax else { throw reader.failure("the arrays have more than \(self.elementsMax) elements together") }
+            return next
+        }
+    }
+
     static func need<Value>(_ value: Value?, _ name: StaticString, _ reader: borrowing JSONReader) throws -> Value {
         guard let value else { throw reader.failure("'\(name)' is missing") }
         return value

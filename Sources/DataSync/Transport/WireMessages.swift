@@ -69,7 +69,7 @@ extension PushRequest: WireMessage {
         try reader.readObject { reader, name in
             switch name {
             case "session": session = try SessionID(from: &reader)
-            case "runs": runs = try Wire.elements(&reader, PushRun.init(from:))
+            case "runs": runs = try Wire.elements(&reader, holding: \.records.count, PushRun.init(from:))
             case "asked": asked = try Wire.elements(&reader, RecordNumber.init(from:))
             default: try reader.skipValue()
             }
@@ -208,7 +208,7 @@ extension PushAnswer: WireMessage {
         var (runs, outcomes): ([PushRunAnswer]?, [NumberedOutcome]) = (nil, [])
         try reader.readObject { reader, name in
             switch name {
-            case "runs": runs = try Wire.elements(&reader, PushRunAnswer.init(from:))
+            case "runs": runs = try Wire.elements(&reader, holding: \.outcomes.count, PushRunAnswer.init(from:))
             case "outcomes": outcomes = try Wire.elements(&reader, NumberedOutcome.init(from:))
             default: try reader.skipValue()
             }
@@ -328,7 +328,7 @@ extension PullAnswer: WireMessage {
         var runs: [PullRun]?
         try reader.readObject { reader, name in
             switch name {
-            case "runs": runs = try Wire.elements(&reader, PullRun.init(from:))
+            case "runs": runs = try Wire.elements(&reader, holding: \.records.count, PullRun.init(from:))
             case "outcomes": answer.outcomes = try Wire.elements(&reader, NumberedOutcome.init(from:))
             case "asked": answer.asked = try Wire.elements(&reader, RecordNumber.init(from:))
             case "more": answer.hasMore = try reader.readBool()
