@@ -5,7 +5,6 @@ import Testing
 enum Repository {
     static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
-    static func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: self.root.appending(path: path).path) }
     static func text(_ path: String) throws -> String { try String(contentsOf: self.root.appending(path: path), encoding: .utf8) }
 
     /// The lines between two lines that are these comments, moved to the left margin.
@@ -39,8 +38,7 @@ enum Repository {
     }
 }
 
-@Test(.enabled(if: Repository.exists("README.md"), "README.md is not there"))
-func theReadmeShowsTheExampleThatIsCompiled() throws {
+@Test func theReadmeShowsTheExampleThatIsCompiled() throws {
     let example = try Repository.example(in: "Tests/ExampleTests/ReadmeExample.swift", from: "README begins", to: "README ends")
     #expect(try Repository.swiftBlocks("README.md").first == example)
 }
