@@ -15,13 +15,15 @@ extension Agent {
     /// - Returns: How the record stands afterwards; nil if it was not tried.
     @discardableResult
     func retry(_ id: Int64, byPerson: Bool, _ report: inout CycleReport) async throws -> Outcome? {
+        // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
+        guard let tries = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id)?.tries }) else { return nil }
         var blamed: RecordFault?
         var isChangedHere = false
         while true {
             do {
                 let (fault, isChanged) = (blamed, isChangedHere)
                 return try await self.unit {
-                    try await self.retry(id, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: $0)
+                    try await self.retry(id, after: tries, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: $0)
                 }
             } catch let setback as ChunkSetback {
                 switch setback {
@@ -39,10 +41,13 @@ extension Agent {
     }
 
     private func retry(
-        _ id: Int64, byPerson: Bool, blamed: RecordFault?, isChangedHere: Bool, in transaction: Storage.Transaction
+        _ id: Int64, after tries: Int, byPerson: Bool, blamed: RecordFault?, isChangedHere: Bool,
+        in transaction: Storage.Transaction
     ) async throws -> Outcome? {
         let runningTime = self.environment.runningTime()
-        guard var memo = try await transaction.memo(id), memo.line.receiver == self.id, memo.holdsPayload,
+        guard var memo = try await transaction.memo(id), memo.line.receiver == self.id else { return nil }
+        guard memo.tries == tries else { return memo.outcome }
+        guard memo.holdsPayload,
             memo.disposition.isOpen || (byPerson && memo.disposition == .dead), let handler = self.types[memo.line.type],
             byPerson || self.state.withLock({ $0.breaker.wait(for: memo.line.type, at: runningTime) }) == nil,
             try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)

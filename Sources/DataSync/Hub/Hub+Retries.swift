@@ -19,12 +19,14 @@ extension Hub {
     /// - Returns: How it stands afterwards; nil if somebody else is trying it, or its type is stopped.
     @discardableResult
     func retry(_ id: Int64, by retrier: Retrier) async throws -> Outcome? {
+        // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
+        guard let tries = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id)?.tries }) else { return nil }
         var blamed: RecordFault?
         var ownChangeRuns = 0
         while true {
             do {
                 let fault = blamed
-                return try await self.unit { try await self.retry(id, by: retrier, blamed: fault, in: $0) }
+                return try await self.unit { try await self.retry(id, after: tries, by: retrier, blamed: fault, in: $0) }
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
@@ -46,10 +48,13 @@ extension Hub {
     }
 
     private func retry(
-        _ id: Int64, by retrier: Retrier, blamed: RecordFault?, in transaction: Storage.Transaction
+        _ id: Int64, after tries: Int, by retrier: Retrier, blamed: RecordFault?, in transaction: Storage.Transaction
     ) async throws -> Outcome? {
-        guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud, memo.holdsPayload,
-            memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead)
+        guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud else { return nil }
+        guard memo.tries == tries else { return memo.outcome }
+        guard memo.holdsPayload, memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead),
+            // Another replica may have tried it since it was found to be due.
+            retrier == .person || memo.nextTry <= self.environment.wallTime()
         else { return nil }
         guard let handler = self.types[memo.line.type], retrier == .person || self.wait(for: memo.line.type) == nil else { return nil }
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
