@@ -52,10 +52,12 @@ enum MySQLErrorTable {
     }
 
     private static func columnOfIncorrectValue(_ message: String) -> String? {
-        // MariaDB: … for column `db`.`table`.`column` at row 1; MySQL: … for column 'column' at row 1
+        // MariaDB: … for column `db`.`table`.`column` at row 1; MySQL: … for column 'column' at row 1. A message without a
+        // column ends in the value, which may look like one: nothing may follow the row.
         guard let range = message.ranges(of: "for column ").last else { return nil }
-        let name = message[range.upperBound...].prefix { $0 != " " }
-        return name.split(separator: ".").last.map { $0.filter { $0 != "`" && $0 != "'" } }.map { String($0) }
+        let words = message[range.upperBound...].split(separator: " ", omittingEmptySubsequences: false)
+        guard words.count == 4, words[1] == "at", words[2] == "row", Int(words[3]) != nil else { return nil }
+        return words[0].split(separator: ".").last.map { $0.filter { $0 != "`" && $0 != "'" } }.map { String($0) }
     }
 
     private static func between(_ message: String, after start: String, last: Bool, end: Character = "'") -> String? {
