@@ -16,6 +16,7 @@ public final class SQLTransaction: SyncTransaction {
     /// - Throws: ``RecordFault`` where the data of the statement is at fault, `DataSyncError` for everything else. After
     ///   either the transaction is only good for being rolled back.
     public func query(_ sql: String, _ values: [SQLValue] = []) async throws -> SQLRows {
+        try self.refuseNUL(values)
         do { return try await self.connection.query(sql, values) } catch let error as SQLError {
             throw error.inHandler("query")
         }
@@ -25,6 +26,7 @@ public final class SQLTransaction: SyncTransaction {
     /// - Returns: The rows that were found, whether or not they changed.
     @discardableResult
     public func execute(_ sql: String, _ values: [SQLValue] = []) async throws -> Int {
+        try self.refuseNUL(values)
         do { return try await self.connection.execute(sql, values) } catch let error as SQLError {
             throw error.inHandler("execute")
         }
@@ -34,9 +36,16 @@ public final class SQLTransaction: SyncTransaction {
     @discardableResult
     public func execute(_ batch: SQLBatch) async throws -> Int {
         guard batch.rowCount > 0 else { return 0 }
+        try self.refuseNUL(batch.values)
         do { return try await self.connection.execute(batch) } catch let error as SQLError {
             throw error.inHandler("execute")
         }
+    }
+
+    /// SQLite's interface takes a text to end at its first NUL: half of a value would be stored, without a word.
+    private func refuseNUL(_ values: [SQLValue]) throws {
+        guard self.dialect.isSQLite, values.contains(where: \.holdsNUL) else { return }
+        throw RecordFault.refused(.badCharacter, detail: "a text must not hold the character NUL")
     }
 
     // MARK: - DataSync's own tables

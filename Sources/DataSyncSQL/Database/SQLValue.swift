@@ -12,6 +12,11 @@ public enum SQLValue: Hashable, Sendable {
     public static func int(_ value: some BinaryInteger) -> SQLValue { .int(Int64(value)) }
     public static func bool(_ value: Bool) -> SQLValue { .int(value ? 1 as Int64 : 0) }
     public static func text(_ value: String?) -> SQLValue { value.map { .text($0) } ?? .null }
+
+    /// Whether it is a text that SQLite's interface would end early, without a word.
+    var holdsNUL: Bool {
+        if case .text(let text) = self { text.utf8.contains(0) } else { false }
+    }
 }
 
 extension SQLValue: CustomStringConvertible {

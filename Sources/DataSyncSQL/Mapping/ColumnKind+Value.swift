@@ -50,19 +50,21 @@ extension ColumnKind {
             guard Self.matches(text, "0000-00-00") else { throw wrong("a date, YYYY-MM-DD") }
             return .text(text)
         case .time(let fraction):
-            guard kind == .string else { throw wrong("a time") }
+            guard kind == .string else { throw wrong("a time, HH:MM:SS") }
             let text = try reader.readString()
-            let isTime = !text.isEmpty && text.utf8.allSatisfy { (48...57).contains($0) || [45, 46, 58].contains($0) }
-            guard isTime else { throw wrong("a time, HH:MM:SS") }
-            return try Self.checkFraction(text, fraction, column)
+            // A server takes 10 for ten seconds, and 10:00 for ten hours.
+            let (clock, digits) = Self.splitFraction(text)
+            let hours = clock.hasPrefix("-") ? String(clock.dropFirst()) : clock
+            guard let digits, Self.matches(hours, "00:00:00") || Self.matches(hours, "000:00:00") else { throw wrong("a time, HH:MM:SS") }
+            return try Self.checkFraction(text, digits, fraction, column)
         case .dateTime(let fraction):
             guard kind == .string else { throw wrong("a date and time, YYYY-MM-DD HH:MM:SS") }
             let text = try reader.readString()
-            let head = String(text.prefix(19))
-            guard Self.matches(head, "0000-00-00 00:00:00") || Self.matches(head, "0000-00-00T00:00:00"),
-                text.utf8.dropFirst(19).allSatisfy({ (48...57).contains($0) || $0 == 46 }), text.utf8.dropFirst(19).first ?? 46 == 46
-            else { throw wrong("a date and time, YYYY-MM-DD HH:MM:SS") }
-            return try Self.checkFraction(text, fraction, column)
+            let (head, digits) = Self.splitFraction(text)
+            guard let digits, Self.matches(head, "0000-00-00 00:00:00") || Self.matches(head, "0000-00-00T00:00:00") else {
+                throw wrong("a date and time, YYYY-MM-DD HH:MM:SS")
+            }
+            return try Self.checkFraction(text, digits, fraction, column)
         case .json: return .text(try reader.readRawValue())
         }
     }
@@ -96,16 +98,27 @@ extension ColumnKind {
         guard isDecimal else { throw RecordFault.refused(.wrongType, detail: "\(column) must be a decimal number") }
         let whole = parts[0].drop { $0 == UInt8(ascii: "0") }.count
         let fraction = parts.count > 1 ? parts[1].reversed().drop { $0 == UInt8(ascii: "0") }.count : 0
-        if let precision, let scale, whole > precision - scale || fraction > scale {
-            throw RecordFault.refused(.outOfRange, detail: "\(column) has more digits than decimal(\(precision),\(scale)) holds")
+        if let precision {
+            let isTooLong = scale.map { whole > precision - $0 || fraction > $0 } ?? (whole + fraction > precision)
+            guard !isTooLong else {
+                let limit = scale.map { "decimal(\(precision),\($0)) holds" } ?? "\(precision)"
+                throw RecordFault.refused(.outOfRange, detail: "\(column) has more digits than \(limit)")
+            }
         }
         return .text(text)
     }
 
-    private static func checkFraction(_ text: String, _ fraction: Int, _ column: String) throws -> SQLValue {
-        let digits =
-            text.utf8.split(separator: UInt8(ascii: "."), maxSplits: 1).dropFirst().first.map { $0.reversed().drop { $0 == UInt8(ascii: "0") }.count } ?? 0
-        guard digits <= fraction else {
+    /// What stands before the point, and the digits behind it: nil if there is a point without them, or something else.
+    private static func splitFraction(_ text: String) -> (head: String, digits: Substring.UTF8View?) {
+        guard let point = text.utf8.firstIndex(of: UInt8(ascii: ".")) else { return (text, ""[...].utf8) }
+        let digits = text[text.utf8.index(after: point)...].utf8
+        return (String(text[..<point]), !digits.isEmpty && digits.allSatisfy { (48...57).contains($0) } ? digits : nil)
+    }
+
+    private static func checkFraction(
+        _ text: String, _ digits: Substring.UTF8View, _ fraction: Int, _ column: String
+    ) throws -> SQLValue {
+        guard digits.reversed().drop(while: { $0 == UInt8(ascii: "0") }).count <= fraction else {
             throw RecordFault.refused(.outOfRange, detail: "\(column) keeps \(fraction) digits behind the second")
         }
         return .text(text)

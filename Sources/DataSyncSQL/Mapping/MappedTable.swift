@@ -55,6 +55,10 @@ struct MappedTable: Sendable {
             guard !column.isGenerated else { throw refuse("column '\(mapping.column)' is computed by the database: leave it out") }
             columns.append(Column(wire: mapping.wire, name: mapping.column, kind: column.kind, isNullable: column.isNullable))
         }
+        // One row with two names would be two entities, and a way around the check of who may change it.
+        if parentKey == nil, let column = columns.prefix(mapping.key.count).first(where: { !$0.kind.isWrittenInOneWay }) {
+            throw refuse("key column '\(column.name)' must be an integer, a text or a date: the same value of another kind can be written in several ways")
+        }
         let mappedKey = Set(mapping.key.map(\.column) + [mapping.originColumn].compactMap { $0 })
         guard mappedKey == Set(shape.primaryKey) else {
             throw refuse(
@@ -152,6 +156,9 @@ struct MappedTable: Sendable {
             next = position + 1
             let column = self.columns[position]
             values[position] = try column.kind.read(&reader, column: column.name, isNullable: column.isNullable)
+            if self.dialect.isSQLite, values[position].holdsNUL {
+                throw RecordFault.refused(.badCharacter, detail: "\(column.name) must not hold the character NUL")
+            }
         }
         if let missing = seen.firstIndex(of: false) {
             throw RecordFault.refused(.missingColumn, detail: "\(self.columns[missing].wire) is missing")

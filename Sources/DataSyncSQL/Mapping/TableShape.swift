@@ -40,7 +40,8 @@ public struct ColumnShape: Hashable, Sendable {
 public enum ColumnKind: Hashable, Sendable {
     /// Between the two, inclusive; a maximum beyond `Int64` is that of an unsigned column.
     case integer(min: Int64, max: UInt64)
-    /// Digits in all, and behind the point. Nil where the database does not limit them.
+    /// Digits in all, and behind the point. Nil where the database does not limit them; without a scale, the digits before
+    /// and behind the point count together.
     case decimal(precision: Int?, scale: Int?)
     case double
     /// Most characters.
@@ -52,6 +53,14 @@ public enum ColumnKind: Hashable, Sendable {
     case time(fraction: Int)
     case dateTime(fraction: Int)
     case json
+
+    /// Whether equal values of the column are equal texts in every payload, as the name of an entity needs it.
+    var isWrittenInOneWay: Bool {
+        switch self {
+        case .integer, .text, .date: true
+        case .decimal, .double, .bytes, .time, .dateTime, .json: false
+        }
+    }
 }
 
 extension SQLTransaction {
@@ -83,14 +92,26 @@ extension SQLTransaction {
             "shape", "select engine from information_schema.tables where table_schema = database() and table_name = ? and table_type = 'BASE TABLE'",
             [.text(table)])
         guard let engine = try engines.first?.optionalText(0) else { return nil }
-        let columns = try await self.read(
+        let rows = try await self.read(
             "shape",
             """
             select column_name, data_type, column_type, is_nullable, column_default, extra, character_maximum_length,
               numeric_precision, numeric_scale, datetime_precision, collation_name
             from information_schema.columns where table_schema = database() and table_name = ? order by ordinal_position
-            """, [.text(table)]
-        ).map(Self.mysqlColumn)
+            """, [.text(table)])
+        // MariaDB's json is a longtext with a check.
+        let checks =
+            self.dialect.product == .mariadb
+            ? Set(
+                try await self.read(
+                    "shape", "select check_clause from information_schema.check_constraints where constraint_schema = database() and table_name = ?",
+                    [.text(table)]
+                ).map { try $0.text(0) }) : []
+        let columns = try rows.map { row in
+            var column = try Self.mysqlColumn(row)
+            if checks.contains("json_valid(\(MappedTable.quoted(column.name)))") { column.kind = .json }
+            return column
+        }
         var indexes: [(name: String, isUnique: Bool, columns: [String])] = []
         for row in try await self.read(
             "shape",
@@ -148,7 +169,8 @@ extension SQLTransaction {
             case "int", "integer": integer(32)
             case "bigint": integer(64)
             case "bit": .integer(min: 0, max: UInt64.max >> UInt64(64 - max(1, try row.optionalInt(7) ?? 1)))
-            case "year": .integer(min: 0, max: 2155)
+            // Smaller numbers are taken for years of this century or the last.
+            case "year": .integer(min: 1901, max: 2155)
             case "decimal", "numeric": .decimal(precision: try row.optionalInt(7).map { Int($0) }, scale: try row.optionalInt(8).map { Int($0) })
             case "float", "double", "real": .double
             case "date": .date
@@ -226,7 +248,10 @@ extension SQLTransaction {
         if type.contains("TIME") { return .time(fraction: 6) }
         if type.contains("JSON") { return .json }
         if type.contains("DEC") || type.contains("NUM") {
-            return .decimal(precision: numbers.first, scale: numbers.count > 1 ? numbers[1] : numbers.isEmpty ? nil : 0)
+            // Kept as an integer where it is one, which holds 18 digits, else as a double, which holds 15: SQLite would round.
+            let scale = numbers.count > 1 ? numbers[1] : numbers.isEmpty ? nil : 0
+            let precision = min(numbers.first ?? 15, scale == 0 ? 18 : 15)
+            return .decimal(precision: precision, scale: scale.map { min($0, precision) })
         }
         return .text(characters: nil)
     }
