@@ -76,7 +76,7 @@ import Testing
             key: ManifestKey(epoch: 1, type: 1, firstSynID: 1), run: Fingerprint(rawValue: 5),
             entries: (1...3).map { Manifest.Entry(id: $0, createTime: 5, bytes: 1, digest: 2) })
         try await bench.storage.withTransaction { try await $0.insertManifests([manifest]) }
-        try await bench.run("update sync_batch set entries = 'damaged'")
+        try await bench.run("update sync_batch set entries = x'64616d61676564'")
         let error = await #expect(throws: DataSyncError.self) {
             try await bench.storage.withTransaction { try await $0.manifests(ofType: 1, after: nil, limit: 1) }
         }

@@ -58,7 +58,7 @@ struct ColumnCase: Sendable, CustomTestStringConvertible {
             kept: quoted(["", "Ada", "价格 😀👩‍👩‍👧", "e\u{301}é", "it's ``; --", "日本語日本語日本語日本語"]) + [(#""a\"b\\c\u00e9""#, "a\"b\\cé", nil), (#""line\nbreak""#, "line\nbreak", nil)],
             refused: [("\"0123456789abc\"", .outOfRange), ("\"日本語日本語日本語日本語日\"", .outOfRange), ("1", .wrongType), ("true", .wrongType), ("[]", .wrongType)]),
         ColumnCase(mysql: "mediumtext character set utf8mb4", kept: quoted([String(repeating: "名😀", count: 10_000)])),
-        ColumnCase(mysql: "tinytext character set utf8mb4", kept: quoted(["short"]), refused: [("\"\(String(repeating: "😀", count: 64))\"", .outOfRange)]),
+        ColumnCase(mysql: "tinytext character set utf8mb4", kept: quoted(["short"]), refused: [("\"\(String(repeating: "x", count: 256))\"", .outOfRange)]),
         ColumnCase(
             sqlite: "date", mysql: "date", kept: quoted(["2024-02-29", "1000-01-01", "9999-12-31"]),
             refused: [("\"2024-2-9\"", .wrongType), ("\"24-02-09\"", .wrongType), ("\"2024-02-29 10:00:00\"", .wrongType), ("\"20240229\"", .wrongType), ("1709164800", .wrongType)]),
@@ -78,7 +78,7 @@ struct ColumnCase: Sendable, CustomTestStringConvertible {
     ]
 }
 
-@Suite struct MappedColumnTests {
+@Suite(.serialized) struct MappedColumnTests {
     private func makeType(_ bench: Bench, column: String) async throws -> MappedType {
         try await bench.run("create table cell (id bigint not null primary key, v \(column))")
         return try await bench.type(

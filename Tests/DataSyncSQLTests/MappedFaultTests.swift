@@ -65,7 +65,7 @@ struct BadPayload: Sendable, CustomTestStringConvertible {
     ]
 }
 
-@Suite struct MappedFaultTests {
+@Suite(.serialized) struct MappedFaultTests {
     private static let mapping = TypeMapping(
         definition: BusinessTypeDefinition(id: 1, name: "member", priority: 10, route: .shared), sharedField: "shared",
         root: TableMapping(

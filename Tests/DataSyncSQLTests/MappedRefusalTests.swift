@@ -3,7 +3,7 @@ import DataSyncSQL
 import Testing
 
 /// What is found wrong with a mapping before anything is carried: in words that say what to do.
-@Suite struct MappedRefusalTests {
+@Suite(.serialized) struct MappedRefusalTests {
     private static func mapping(
         table: String = "thing", key: [String] = ["id"], columns: [String] = ["name"], origin: String? = nil, route: RouteKind = .all,
         constants: [String: String] = [:], children: [ChildMapping] = []
@@ -25,6 +25,7 @@ import Testing
             "create view a_view as select id, name from thing",
             "create table generated (id bigint not null primary key, name varchar(20), twice varchar(40) generated always as (name) stored)",
             "create table demanding (id bigint not null primary key, name varchar(20), must int not null)",
+            "create table named (name varchar(20) not null, id bigint not null, primary key (name, id))",
             "create table pair (store int not null, id bigint not null, name varchar(20), primary key (store, id))")
         if !kind.isSQLite {
             try await bench.run("create table no_transactions (id bigint not null primary key, name varchar(20)) engine = MyISAM")
@@ -43,7 +44,7 @@ import Testing
             (Self.mapping(table: "demanding"), "'must' must be given a value"),
             (Self.mapping(constants: ["colour": "red"]), "no column 'colour' for the constant"),
             (Self.mapping(table: "pair", origin: "store", route: .all), "routes up, origin and target"),
-            (Self.mapping(table: "pair", key: ["store"], origin: "name", route: .origin), "origin column 'name' must be an integer"),
+            (Self.mapping(table: "named", key: ["id"], columns: [], origin: "name", route: .origin), "origin column 'name' must be an integer"),
             (Self.mapping(route: .shared), "shared(column)"),
         ]
         if kind.isSQLite {

@@ -59,7 +59,7 @@ enum Shop {
     }
 }
 
-@Suite struct MappedTypeTests {
+@Suite(.serialized) struct MappedTypeTests {
     @Test(arguments: TestDatabase.available)
     func aRowIsInsertedChangedAndDeleted(kind: TestDatabase) async throws {
         let bench = try await Bench(kind)

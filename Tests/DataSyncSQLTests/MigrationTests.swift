@@ -2,7 +2,7 @@ import DataSync
 @testable import DataSyncSQL
 import Testing
 
-@Suite struct MigrationTests {
+@Suite(.serialized) struct MigrationTests {
     private func columns(_ table: String, of bench: Bench) async throws -> [String: ColumnShape] {
         let shape = try await bench.storage.withTransaction(.snapshot) { try await $0.shape(of: table) }
         return Dictionary(uniqueKeysWithValues: (shape?.columns ?? []).map { ($0.name, $0) })

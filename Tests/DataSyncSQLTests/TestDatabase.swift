@@ -35,7 +35,7 @@ enum TestDatabase: String, CaseIterable, Sendable, CustomTestStringConvertible {
         }
         let name = "q_\(UUID().uuidString.replacingOccurrences(of: "-", with: ""))"
         let server = try await MySQLDatabase(Self.configuration(database: "mysql")).connect()
-        _ = try await server.execute(Bench.mark("create database \(name)"), [])
+        _ = try await server.execute(Bench.mark("create database \(name) character set utf8mb4 collate utf8mb4_bin"), [])
         await server.close()
         let database = MySQLDatabase(Self.configuration(database: name))
         return self == .mariadb ? database : MySQLStatementsDatabase(base: database)
