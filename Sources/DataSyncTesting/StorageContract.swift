@@ -12,6 +12,8 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case logPlacesRise, pagesAreBoundedAndOrdered, ownRecordsComeWithoutPayload, tailsAreThoseOfTheAudience
         case anEntityIsInsertedOnce, versionsAreNeverLowered, aTryBeginsOnce, dueMemosComeInOrder, openMemosBlockTheirEntity
         case memosEndAndKeepTheirReason, twoWritersOfOneEntityTakeTurns, confirmationsAreReplaced
+        case idsWithoutARowAreLeftOut, typesAreFoundWhateverTheirRowsState, manifestsComeByEpochAndNumber
+        case anyOpenMemoIsNoticed, theAuditTakesLongTexts, emptyListsAreNoWork
 
         public var testDescription: String { self.rawValue }
     }
@@ -55,6 +57,12 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case .memosEndAndKeepTheirReason: try await self.endedMemos(storage)
         case .twoWritersOfOneEntityTakeTurns: try await self.twoWriters(storage)
         case .confirmationsAreReplaced: try await self.confirmations(storage)
+        case .idsWithoutARowAreLeftOut: try await self.missingRows(storage)
+        case .typesAreFoundWhateverTheirRowsState: try await self.typesInOutbox(storage)
+        case .manifestsComeByEpochAndNumber: try await self.manifestOrder(storage)
+        case .anyOpenMemoIsNoticed: try await self.anyOpenMemo(storage)
+        case .theAuditTakesLongTexts: try await self.audit(storage)
+        case .emptyListsAreNoWork: try await self.emptyLists(storage)
         }
     }
 }
@@ -337,6 +345,48 @@ extension StorageContract {
         #expect(new.map(\.key) == ["ABC"])
         let ofType = try await storage.withTransaction { try await $0.newOutboxRows(ofType: 1, after: 2, limit: 2) }
         #expect(ofType.map(\.id) == [3, 4])
+    }
+
+    private func missingRows(_ storage: Storage) async throws {
+        try await self.append((1...60).map { Self.row($0) }, to: storage)
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            // Close together and far apart, in any order: two ways to read them.
+            #expect(try await transaction.outboxRows([7, 5, 6, 62, 61]).map(\.id) == [5, 6, 7])
+            #expect(try await transaction.outboxRows([60, 1, 900, 30]).map(\.id) == [1, 30, 60])
+            #expect(try await transaction.outboxRows([900]) == [])
+            #expect(try await transaction.outboxRow(EntityName(type: 1, key: "member:900"), synID: 1) == nil)
+        }
+    }
+
+    private func typesInOutbox(_ storage: Storage) async throws {
+        try await self.append([Self.row(1, type: 1), Self.row(2, type: 2)], to: storage)
+        let settled = OutboxSettlement(id: 1, type: 1, synID: 1, state: .settled, reason: .applied)
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            _ = try await transaction.settleOutbox([settled], origin: 7)
+            #expect(try await transaction.typesInOutbox(among: [1, 2, 3]) == [1, 2])
+            #expect(try await transaction.typesInOutbox(among: [2, 3]) == [2])
+            #expect(try await transaction.typesInOutbox(among: [3]) == [])
+        }
+    }
+
+    private func manifestOrder(_ storage: Storage) async throws {
+        func manifest(_ epoch: Int32, _ first: Int64, _ id: Int64) -> Manifest {
+            Manifest(
+                key: ManifestKey(epoch: epoch, type: 1, firstSynID: first), run: Fingerprint(rawValue: 1),
+                entries: [Manifest.Entry(id: id, createTime: id, bytes: 1, digest: 1)])
+        }
+        let ordered = [manifest(1, 5, 4), manifest(1, 6, 3), manifest(2, 1, 2), manifest(2, 9, 1)]
+        try await storage.withTransaction { try await $0.insertManifests(ordered.reversed()) }
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            #expect(try await transaction.manifests(ofType: 1, after: nil, limit: 10) == ordered)
+            for index in ordered.indices {
+                let rest = try await transaction.manifests(ofType: 1, after: ordered[index].key, limit: 10)
+                #expect(rest == Array(ordered[(index + 1)...]))
+            }
+            // The same numbers in another epoch are other rows.
+            try await transaction.settleManifest(ordered[0].key, settled: 1)
+            #expect(try await transaction.manifests(ofType: 1, after: nil, limit: 1) == [ordered[1]])
+        }
     }
 
     private func numbers(_ storage: Storage) async throws {
@@ -630,6 +680,50 @@ extension StorageContract {
             #expect(try await transaction.firstOpenMemo(at: .cloud, from: 7, of: Self.entity("b")) == nil)
             #expect(try await transaction.openUsage(at: .cloud, from: 7, type: 1) == OpenUsage(records: 3, bytes: 39))
             #expect(try await transaction.openUsage(at: .cloud, from: 7, type: 2) == OpenUsage(records: 0, bytes: 0))
+        }
+    }
+
+    private func anyOpenMemo(_ storage: Storage) async throws {
+        _ = try await self.insert([Self.memo(1, disposition: .dead), Self.memo(2, disposition: .discarded)], into: storage)
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            #expect(try await !transaction.hasOpenMemos(at: .cloud, from: 7))
+            try await transaction.insertMemos([Self.memo(3, disposition: .waiting)])
+            #expect(try await transaction.hasOpenMemos(at: .cloud, from: 7))
+            #expect(try await !transaction.hasOpenMemos(at: .cloud, from: 8))
+            #expect(try await !transaction.hasOpenMemos(at: 7, from: .cloud))
+        }
+    }
+
+    private func audit(_ storage: Storage) async throws {
+        let long = String(repeating: "名😀", count: 300)
+        try await storage.withTransaction {
+            try await $0.appendAudit(AuditEntry(time: 5, actor: long, action: "memo.discard", subject: long))
+        }
+    }
+
+    private func emptyLists(_ storage: Storage) async throws {
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            try await transaction.appendOutbox([])
+            try await transaction.insertManifests([])
+            try await transaction.appendLog([])
+            try await transaction.insertEntities([])
+            try await transaction.updateEntities([])
+            try await transaction.raiseEntities([])
+            try await transaction.insertMemos([])
+            try await transaction.updateMemos([])
+            try await transaction.updateOutbox([])
+            #expect(try await transaction.settleOutbox([], origin: 7) == 0)
+            #expect(try await transaction.outboxRows([]) == [])
+            #expect(try await transaction.unsettledNames(among: []) == [])
+            #expect(try await transaction.newOutboxRows(of: [], limit: 5) == [])
+            #expect(try await transaction.typesInOutbox(among: []) == [])
+            #expect(try await transaction.lockEntities([]) == [:])
+            #expect(try await transaction.entities([]) == [:])
+            #expect(try await transaction.logTails(of: []) == [:])
+            #expect(try await transaction.memos(in: Self.line, numbers: []) == [])
+            #expect(try await transaction.memos([], after: 0, limit: 5) == [])
+            #expect(try await transaction.openEntities(at: .cloud, from: 7, among: []) == [])
+            #expect(try await !transaction.hasOutboxRows(after: 0))
         }
     }
 
