@@ -57,7 +57,7 @@ package struct CloudProgram: Sendable {
             hub: hub, identity: CloudIdentity(key: key), enrolment: try self.enrolment(), limits: serverLimits,
             trustedProxies: Set(self.settings.list("http.trusted_proxies")), logger: self.logger
         ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
-        let address = ListenAddress(host: self.settings.text("http.host") ?? "127.0.0.1", port: try self.settings.integer("http.port"))
+        let address = ListenAddress(host: self.settings.text("http.host") ?? "127.0.0.1", port: try self.settings.port("http.port"))
         let tls = try self.settings.tlsFiles()
         let server = try HTTPServer.make(
             router: router, at: address, tls: tls, limits: serverLimits, logger: self.logger, listening: listening)

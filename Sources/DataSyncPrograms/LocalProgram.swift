@@ -81,7 +81,7 @@ package struct LocalProgram: Sendable {
                 guard health.lastSuccess != nil, health.failures == 0 else { return (false, health.lastError ?? "no cycle has ended yet") }
                 return (true, "the last cycle went well")
             }
-            let address = ListenAddress(host: self.settings.text("health.host") ?? "127.0.0.1", port: try self.settings.integer("health.port"))
+            let address = ListenAddress(host: self.settings.text("health.host") ?? "127.0.0.1", port: try self.settings.port("health.port"))
             services.append(try HTTPServer.make(router: router, at: address, tls: nil, logger: self.logger))
         }
         var configuration = ServiceGroupConfiguration(

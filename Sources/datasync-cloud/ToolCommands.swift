@@ -31,8 +31,7 @@ extension Cloud {
             func run() async throws {
                 try await exiting {
                     let cloud = try CloudProgram(try options.start(.cloud))
-                    _ = try cloud.settings.serverLimits()
-                    _ = try cloud.settings.tlsFiles()
+                    try cloud.settings.check()
                     try await cloud.storage.checkSchema()
                     let types = try await cloud.settings.mappedTypes(in: cloud.storage)
                     for warning in types.flatMap(\.warnings) { Terminal.complain("warning: \(warning)") }

@@ -31,7 +31,7 @@ extension Local {
             func run() async throws {
                 try await exiting {
                     let local = try LocalProgram(try options.start(.local))
-                    _ = try local.settings.schedule()
+                    try local.settings.check()
                     try await local.storage.checkSchema()
                     let types = try await local.settings.mappedTypes(in: local.storage)
                     for warning in types.flatMap(\.warnings) { Terminal.complain("warning: \(warning)") }

@@ -74,6 +74,12 @@ package struct Settings: Sendable {
         return value
     }
 
+    func port(_ name: String) throws(DataSyncError) -> Int {
+        let port = try self.integer(name)
+        guard (0...65_535).contains(port) else { throw self.refuse(name, "a port, from 0 to 65535") }
+        return port
+    }
+
     func flag(_ name: String) throws(DataSyncError) -> Bool {
         switch try self.required(name).lowercased() {
         case "true", "yes", "on": return true
@@ -139,6 +145,23 @@ package struct Settings: Sendable {
         case (nil, nil): return nil
         case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key)
         default: throw ConfigurationFile.failure("http.tls_certificate and http.tls_key belong together: one of them is missing")
+        }
+    }
+
+    /// Reads everything that `run` or `serve` would read, without doing anything.
+    package func check() throws(DataSyncError) {
+        let limits = try self.limits()
+        switch self.program {
+        case .cloud:
+            try self.serverLimits().validate(limits)
+            _ = try self.tlsFiles()
+            _ = try self.port("http.port")
+        case .local:
+            _ = try self.schedule()
+            _ = try self.httpLimits()
+            let allowsPlainHTTP = try self.flag("cloud.allow_plain_http")
+            if let url = self.text("cloud.url") { _ = try CloudEndpoint(url, allowsPlainHTTP: allowsPlainHTTP) }
+            if self.text("health.port") != nil { _ = try self.port("health.port") }
         }
     }
 
