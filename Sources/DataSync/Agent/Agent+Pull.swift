@@ -143,7 +143,10 @@ extension Agent {
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         let now = self.environment.wallTime()
-        let memos = judge.setAside.map { work.memo(for: $0.key, outcome: $0.value, now: now, limits: self.limits) }
+        // In the order of the log: the rows of an entity are tried in the order in which they were inserted.
+        let memos = judge.setAside.sorted { $0.key < $1.key }.map {
+            work.memo(for: $0.key, outcome: $0.value, now: now, limits: self.limits)
+        }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         try await self.raise(toApply.map { work.items[$0.index].log }, in: transaction)
         try await self.move(to: work.positions(after: indices), logEpoch: work.logEpoch, in: transaction)

@@ -98,8 +98,9 @@ extension Hub {
         // What was not applied.
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         let now = self.environment.wallTime()
-        let memos = judge.setAside.map { number, outcome in
-            work.memo(for: number, outcome: outcome, now: now, limits: self.limits)
+        // In the order of their streams: the rows of an entity are tried in the order in which they were inserted.
+        let memos = judge.setAside.sorted { $0.key < $1.key }.map { index, outcome in
+            work.memo(for: index, outcome: outcome, now: now, limits: self.limits)
         }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
