@@ -259,7 +259,7 @@ extension Agent {
                 let reported = max(received.reported, reports[type] ?? 0)
                 guard reported < received.position.number else { continue }
                 let line = MemoLine(receiver: self.id, sender: .cloud, epoch: session.logEpoch, type: type)
-                let limit = self.limits.batchRecordsMax / 4
+                let limit = max(self.limits.batchRecordsMax / 4, 1)
                 let memos = try await transaction.memos(
                     in: line, numbers: reported + 1...received.position.number, limit: limit)
                 request.outcomes += memos.map { NumberedOutcome(record: self.number(of: $0), outcome: $0.outcome) }
@@ -267,7 +267,7 @@ extension Agent {
                 request.positions[type] =
                     memos.count == limit
                     ? Position(number: memos[limit - 1].number, fingerprint: .none) : received.position
-                if request.outcomes.count >= self.limits.batchRecordsMax / 2 { break }
+                if request.outcomes.count >= max(self.limits.batchRecordsMax / 2, 1) { break }
             }
             let byLine = Dictionary(grouping: asked) {
                 MemoLine(receiver: self.id, sender: .cloud, epoch: $0.epoch, type: $0.type)
