@@ -163,10 +163,14 @@ extension Agent {
     }
 
     private func check(_ answer: PushAnswer, of batch: PushBatch) throws(DataSyncError) {
-        let fits =
-            answer.runs.count == batch.parts.count
+        // Behind a record of its type that was not received nothing can have been: the stream has no gaps.
+        var stopped: Set<BusinessTypeID> = []
+        let fits = answer.runs.count == batch.parts.count
             && zip(answer.runs, batch.parts).allSatisfy { run, part in
-                run.outcomes.count == part.entries.count || (run.stop != nil && run.outcomes.count < part.entries.count)
+                if stopped.contains(part.type) { return run.outcomes.isEmpty && run.stop != nil }
+                if run.outcomes.count == part.entries.count { return true }
+                stopped.insert(part.type)
+                return run.stop != nil && run.outcomes.count < part.entries.count
             }
         guard fits else {
             throw DataSyncError(.peerInvalid, operation: "push", detail: "the answer does not fit the request")
