@@ -112,8 +112,15 @@ public final class SQLStorage: SyncStorage, LeasingStorage {
             }
             let name = "record_bytes"
             let known = try await connection.query("select value from sync_config where name = ?", [.text(name)])
-            if try known.first?.text(0) == String(bytes) { return }
-            if !known.isEmpty {
+            // Asked of the catalogue: MySQL commits around each of these, and the last time may have ended between two.
+            let constraints = try await connection.query(
+                """
+                select count(*) from information_schema.table_constraints
+                where constraint_schema = database() and table_name = 'sync_data' and constraint_name = 'sync_data_size'
+                """, [])
+            let isConstrained = try constraints[0].int(0) > 0
+            if try isConstrained && known.first?.text(0) == String(bytes) { return }
+            if isConstrained {
                 _ = try await connection.execute("alter table sync_data drop constraint sync_data_size", [])
             }
             _ = try await connection.execute(
