@@ -195,6 +195,10 @@ public struct MappedType: RecordHandler {
                 guard isOnly || !text.utf8.contains(UInt8(ascii: ":")) else {
                     throw .refused(.malformed, detail: "a value of a key of several columns must not contain ':'")
                 }
+                // Most collations, and every char column, take "a" and "a " for equal: two entities would be one row.
+                guard text.utf8.last != UInt8(ascii: " ") else {
+                    throw .refused(.malformed, detail: "a key value must not end in a space")
+                }
                 return text
             case .null, .double, .bytes: throw .refused(.malformed, detail: "a key value must be a number or a text")
             }
