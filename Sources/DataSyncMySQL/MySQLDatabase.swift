@@ -57,6 +57,9 @@ public struct MySQLDatabase: SQLDatabase {
     public func takeLease() async throws -> any StorageLease {
         let connection = try await self.connect()
         do {
+            // It is idle between two cycles, for minutes while the cloud cannot be reached: the server must not take it for
+            // an abandoned one, as it does the others.
+            _ = try await connection.execute("set session wait_timeout = 604800", [])
             let rows = try await connection.query("select get_lock(?, 0)", [.text(Self.leaseName(self.configuration.database))])
             guard case .int(1)? = rows.first?[0] else {
                 await connection.close()
@@ -69,8 +72,13 @@ public struct MySQLDatabase: SQLDatabase {
         }
     }
 
-    /// Lock names have at most 64 characters.
-    private static func leaseName(_ database: String) -> String { "datasync.agent.\(database.prefix(48))" }
+    /// Lock names have at most 64 characters, as names of databases have: of a long one the end goes in as a checksum.
+    private static func leaseName(_ database: String) -> String {
+        guard database.count > 48 else { return "datasync.agent.\(database)" }
+        var checksum = CRC32()
+        checksum.update(database)
+        return "datasync.agent.\(database.prefix(39)).\(String(checksum.value, radix: 16))"
+    }
 }
 
 private struct MySQLLease: StorageLease {
