@@ -1,4 +1,5 @@
 import DataSync
+import DataSyncMySQL
 import DataSyncSQL
 import Testing
 
@@ -28,6 +29,23 @@ import Testing
     func twoDatabasesHaveTwoLeases(kind: TestDatabase) async throws {
         let (first, second) = (try await Bench(kind), try await Bench(kind))
         let leases = [try await first.storage.takeLease(), try await second.storage.takeLease()]
+        for lease in leases {
+            #expect(await lease.isHeld())
+            await lease.release()
+        }
+    }
+
+    @Test(.enabled(if: TestDatabase.hasServer, TestDatabase.hint))
+    func longNamesOfDatabasesAreToldApart() async throws {
+        let bench = try await Bench(.mariadb)
+        let unique = bench.database.name.prefix { $0 != " " }
+        var leases: [any StorageLease] = []
+        for end in ["a", "b"] {
+            let name = "\(unique)_\(String(repeating: "x", count: 63 - unique.count - 1))\(end)"
+            try #require(name.count == 64)
+            try await bench.run("create database \(name)")
+            leases.append(try await MySQLDatabase(TestDatabase.configuration(database: name)).takeLease())
+        }
         for lease in leases {
             #expect(await lease.isHeld())
             await lease.release()

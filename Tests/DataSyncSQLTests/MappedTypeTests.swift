@@ -187,6 +187,23 @@ enum Shop {
         #expect(try await bench.query("select * from price").isEmpty)
     }
 
+    /// Collations that pad with spaces take "a" and "a " for equal, and would let one entity change the row of another.
+    @Test(arguments: TestDatabase.available)
+    func aKeyCannotBeForgedWithASpace(kind: TestDatabase) async throws {
+        let bench = try await Bench(kind)
+        try await bench.run("create table coupon (code varchar(20) not null primary key, cents int not null)")
+        let type = try await bench.type(
+            TypeMapping(
+                definition: BusinessTypeDefinition(id: 5, name: "coupon", priority: 1, route: .all),
+                root: TableMapping(table: "coupon", key: [ColumnMapping("code")], columns: [ColumnMapping("cents")])))
+        try await bench.apply(type, "coupon:A", #"{"upsert": {"code": "A", "cents": 5}}"#)
+        for code in ["A ", "A  "] {
+            #expect(try await bench.fault(type, "coupon:\(code)", #"{"upsert": {"code": "\#(code)", "cents": 500}}"#)?.reason == .malformed)
+            #expect(try await bench.fault(type, "coupon:\(code)", #"{"delete": {"code": "\#(code)"}}"#)?.reason == .malformed)
+        }
+        #expect(try await bench.texts("select code, cents from coupon") == [["A", "5"]])
+    }
+
     @Test(arguments: TestDatabase.available)
     func namesWithQuotesAndReservedWordsAreNames(kind: TestDatabase) async throws {
         let bench = try await Bench(kind)

@@ -56,6 +56,24 @@ import Testing
         try await bench.storage.checkSchema()
     }
 
+    /// Between two definitions of tables there is a commit, and so a place to crash.
+    @Test(arguments: TestDatabase.available, ["drop the limit", "forget the limit", "neither"])
+    func anInitThatBrokeOffAtTheLimitIsFinishedByTheNext(kind: TestDatabase, crash: String) async throws {
+        let bench = try await Bench(kind, isMigrated: true)
+        switch crash {
+        case "drop the limit":
+            try await bench.run(sqlite: "drop trigger sync_data_size", mysql: "alter table sync_data drop constraint sync_data_size")
+        case "forget the limit": try await bench.run("delete from sync_config where name = 'record_bytes'")
+        default: break
+        }
+        var limits = SyncLimits()
+        limits.recordBytesMax = 100
+        for _ in 1...2 { try await bench.storage.migrate(limits: limits) }
+        await #expect(throws: DataSyncError.self) {
+            try await bench.run("insert into sync_data (data_from_detail, business_type, data_detail) values ('a:1', 1, '\(String(repeating: "x", count: 101))')")
+        }
+    }
+
     @Test(arguments: TestDatabase.available)
     func aNewerVersionIsRefusedAndLeftAlone(kind: TestDatabase) async throws {
         let bench = try await Bench(kind, isMigrated: true)
