@@ -19,7 +19,7 @@ public final class Company: Sendable {
         stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, cloudDatabase: SiteDatabase? = nil,
         settings: String = Company.quickSettings
     ) async throws {
-        self.port = try Self.freePort()
+        self.port = try freePort()
         self.cloud = try await Site(
             id: 0, in: folder, programs: programs, database: cloudDatabase ?? database, settings: "http:\n  port: \(self.port)\n" + settings,
             types: RetailTables.types(.cloud)
@@ -62,23 +62,6 @@ public final class Company: Sendable {
         }
     }
 
-    /// A port that nothing listens at now.
-    private static func freePort() throws -> Int {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { Foundation.close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let bound = withUnsafeMutablePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                bind(descriptor, address, length) == 0 && getsockname(descriptor, address, &length) == 0
-            }
-        }
-        guard bound else { throw TradeError("no free port on 127.0.0.1") }
-        return Int(UInt16(bigEndian: address.sin_port))
-    }
-
     // MARK: - Coming to rest
 
     /// Waits until nothing is under way: every outbox settled, every branch at the end of the cloud's log, nothing parked.
@@ -102,7 +85,7 @@ public final class Company: Sendable {
             if parked > 0 { return "site \(site.id) has \(parked) refused records that will be tried again" }
         }
         for branch in self.branches {
-            let tails = try await self.cloud.storage.withTransaction(.snapshot) { transaction in
+            let tails = try await self.cloud.read { transaction in
                 try await transaction.query(
                     "select business_type, max(last) from sync_log_tail where audience in (0, ?) group by business_type", [.int(branch.id)]
                 ).map { (try $0.int(0), try $0.int(1)) }
@@ -118,6 +101,36 @@ public final class Company: Sendable {
 
 extension Site {
     public func count(_ question: String) async throws -> Int {
-        try await self.storage.withTransaction(.snapshot) { try await Int($0.query(question)[0].int(0)) }
+        try await self.read { try await Int($0.query(question)[0].int(0)) }
     }
+
+    /// Reads in one snapshot; again where the connection turns out to be that of a server that was killed.
+    func read<Result: Sendable>(_ body: (SQLTransaction) async throws -> Result) async throws -> Result {
+        var attempt = 1
+        while true {
+            do { return try await self.storage.withTransaction(.snapshot, body) } catch let error as DataSyncError
+                where [.storageUnavailable, .storageBusy].contains(error.code) && attempt < 50
+            {
+                attempt += 1
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+    }
+}
+
+/// A port of 127.0.0.1 that nothing listens at now.
+public func freePort() throws -> Int {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { Foundation.close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let bound = withUnsafeMutablePointer(to: &address) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+            bind(descriptor, address, length) == 0 && getsockname(descriptor, address, &length) == 0
+        }
+    }
+    guard bound else { throw TradeError("no free port on 127.0.0.1") }
+    return Int(UInt16(bigEndian: address.sin_port))
 }

@@ -85,7 +85,7 @@ extension Company {
 extension Site {
     /// The rows of a table, by key, as text. A child's rows get the key of their parent, for `dead`, and their own.
     fileprivate func table(_ name: String, key: String, also second: String? = nil, prefix: String = "") async throws -> [String: String] {
-        try await self.storage.withTransaction(.snapshot) { transaction in
+        try await self.read { transaction in
             let order = [key, second].compactMap { $0 }.joined(separator: ", ")
             var rows: [String: String] = [:]
             for row in try await transaction.query("select \(key), \(name).* from \(name) order by \(order)") {
@@ -106,7 +106,7 @@ extension Site {
     }
 
     private func tally(_ question: String, _ prefix: String) async throws -> [String: Int] {
-        try await self.storage.withTransaction(.snapshot) { transaction in
+        try await self.read { transaction in
             var counts: [String: Int] = [:]
             for row in try await transaction.query(question) { counts[prefix + (try row.text(0))] = try Int(row.int(1)) }
             return counts

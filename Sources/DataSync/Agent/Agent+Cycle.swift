@@ -35,9 +35,9 @@ extension Agent {
         let hasMoreToNumber = try await self.numberRows(unitsMax: 4)
         do {
             try await self.push(&report)
-            self.state.withLock { $0.window.grow() }
+            self.state.withLock { $0.pushWindow.grow() }
         } catch {
-            self.state.withLock { $0.window.shrink() }
+            self.state.withLock { $0.pushWindow.shrink() }
             throw error
         }
         try await self.retryDue(&report)

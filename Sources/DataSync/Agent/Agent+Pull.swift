@@ -36,11 +36,18 @@ extension Agent {
     private static var pullsMax: Int { 20 }
 
     private func fetch(_ cursors: [BusinessTypeID: Position], _ session: AgentSession) async throws -> PullWork {
-        let answer = try await self.transport.pull(
-            PullRequest(
-                session: session.id, logEpoch: session.logEpoch, cursors: cursors, asked: try await self.numbersToAsk(),
-                recordsMax: self.limits.batchRecordsMax, bytesMax: self.limits.batchBytesMax,
-                recordBytesMax: self.limits.recordBytesMax))
+        let window = self.state.withLock { $0.pullWindow }
+        let request = PullRequest(
+            session: session.id, logEpoch: session.logEpoch, cursors: cursors, asked: try await self.numbersToAsk(),
+            recordsMax: window.share(of: self.limits.batchRecordsMax), bytesMax: window.share(of: self.limits.batchBytesMax),
+            recordBytesMax: self.limits.recordBytesMax)
+        let answer: PullAnswer
+        do { answer = try await self.transport.pull(request) } catch {
+            // Cut off, too late, or larger than it looked: payloads count as they are, and take up to six times that in JSON.
+            self.state.withLock { $0.pullWindow.shrink() }
+            throw error
+        }
+        self.state.withLock { $0.pullWindow.grow() }
         self.state.withLock { $0.peerAsks = answer.asked }
         return try PullWork(answer, cursors: cursors, types: self.types, branch: self.id, logEpoch: session.logEpoch)
     }

@@ -121,7 +121,8 @@ struct AgentState: Sendable {
     /// Types that a fault of this branch's system has stopped.
     var breaker = TypeBreaker()
     var sweep = OutboxSweep()
-    var window = PushWindow()
+    var pushWindow = PushWindow()
+    var pullWindow = PushWindow()
     var health = AgentHealth()
     /// When the health was last written down, in running time.
     var lastNote: Duration?

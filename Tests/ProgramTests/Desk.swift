@@ -1,0 +1,107 @@
+import DataSync
+import DataSyncSQL
+import DataSyncSQLite
+import Foundation
+import RetailTrade
+
+/// One branch and its cloud on SQLite, at an operator's desk: commands are typed, and their answers read.
+///
+/// `item` is carried to every branch, and has room for twenty characters.
+struct Desk {
+    let folder: URL
+    let port: Int
+
+    enum Program: String { case cloud = "datasync-cloud", local = "datasync-local" }
+
+    static let types = """
+        types:
+          - id: 1
+            name: item
+            priority: 10
+            route: all
+            tables:
+              - table: item
+                key: [id]
+                columns: [name]
+
+        """
+
+    /// - Parameters:
+    ///   - local: More YAML for the branch.
+    ///   - limits: The `limits:` of both, line by line.
+    init(in folder: URL, local: String = "", limits: [String] = ["retry_delays: 1s, 1s"], branchURL: String = "sqlite:./branch.sqlite") async throws {
+        self.folder = folder
+        self.port = try freePort()
+        let common = "log:\n  format: json\nlimits:\n" + limits.map { "  \($0)\n" }.joined() + Self.types
+        try self.write("storage:\n  url: sqlite:./cloud.sqlite\nhttp:\n  port: \(self.port)\n" + common, to: "datasync-cloud.yaml")
+        try self.write(
+            "storage:\n  url: \(branchURL)\ncloud:\n  url: http://127.0.0.1:\(self.port)\nschedule:\n  interval: 200ms\n\(local)" + common,
+            to: "datasync-local.yaml")
+        for name in ["cloud", "branch"] {
+            try await self.database(name) { connection in
+                _ = try await connection.execute("create table item (id bigint not null primary key, name varchar(20) not null)", [])
+            }
+        }
+    }
+
+    func write(_ text: String, to name: String) throws {
+        try text.write(to: self.folder.appending(path: name), atomically: true, encoding: .utf8)
+    }
+
+    func run(_ program: Program, _ arguments: String..., input: String = "", environment: [String: String] = [:]) throws -> CommandResult {
+        try CommandResult.of("\(Programs.folder)/\(program.rawValue)", arguments, in: self.folder, environment: environment, input: input)
+    }
+
+    func start(_ program: Program, _ arguments: String..., log: String? = nil) throws -> RunningProgram {
+        try RunningProgram("\(Programs.folder)/\(program.rawValue)", arguments, in: self.folder, log: log ?? "\(program.rawValue).log")
+    }
+
+    /// Both databases with their tables, the branch joined, the cloud serving.
+    func open() throws -> RunningProgram {
+        _ = try self.run(.cloud, "init")
+        _ = try self.run(.local, "init")
+        let cloud = try self.start(.cloud, "serve")
+        try cloud.waitUntilReady()
+        let token = try self.run(.cloud, "branch", "add", "7", "Market Street").lastLine
+        let join = try self.run(.local, "join", input: token)
+        guard join.status == 0 else { throw TradeError("join: \(join.complaints)") }
+        return cloud
+    }
+
+    /// As an application that uses the database directly.
+    func database<Result: Sendable>(_ name: String, _ body: (any SQLConnection) async throws -> Result) async throws -> Result {
+        let connection = try await SQLiteDatabase(path: self.folder.appending(path: "\(name).sqlite").path).connect()
+        do {
+            let result = try await body(connection)
+            await connection.close()
+            return result
+        } catch {
+            await connection.close()
+            throw error
+        }
+    }
+
+    func count(_ name: String, _ question: String) async throws -> Int {
+        try await self.database(name) { try await Int($0.query(question, [])[0].int(0)) }
+    }
+
+    /// Inserts rows of `sync_data` at the branch, past all checks of `put`.
+    func insert(_ rows: (type: Int, name: String, payload: String)...) async throws {
+        try await self.database("branch") { connection in
+            for row in rows {
+                _ = try await connection.execute(
+                    "insert into sync_data (business_type, data_from_detail, data_detail) values (?, ?, ?)",
+                    [.int(row.type), .text(row.name), .text(row.payload)])
+            }
+        }
+    }
+
+    /// Asks again until the answer is there, or fails after a while.
+    func eventually(_ what: String, within seconds: Double = 30, _ condition: () async throws -> Bool) async throws {
+        let start = ContinuousClock.now
+        while !(try await condition()) {
+            guard start.seconds < seconds else { throw TradeError("after \(Int(seconds)) s not yet: \(what)") }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+    }
+}
