@@ -12,6 +12,9 @@ struct StrictVerifier<Claims: TokenClaims>: Sendable {
     static var leewaySeconds: Int64 { 60 }
     /// Longer tokens are not read.
     static var bytesMax: Int { 4_096 }
+    /// Times beyond these are nobody's, and would overflow where they are compared. Anybody may sign them: a join brings
+    /// its own key.
+    static var seconds: Range<Int64> { 0..<(1 << 40) }
 
     /// - Parameters:
     ///   - key: The public key that `kid` names, or nil.
@@ -30,7 +33,8 @@ struct StrictVerifier<Claims: TokenClaims>: Sendable {
             claims = try await keys.verify(token, as: Claims.self)
         } catch is CancellationError { throw CancellationError() } catch { throw self.refusal }
         guard claims.issuer == Claims.expectedIssuer, claims.audience == Claims.expectedAudience,
-            (8...64).contains(claims.id.utf8.count), claims.expires > claims.issued,
+            (8...64).contains(claims.id.utf8.count), self.seconds.contains(claims.issued),
+            self.seconds.contains(claims.expires), claims.expires > claims.issued,
             claims.expires - claims.issued <= Claims.lifetimeSecondsMax
         else { throw self.refusal }
         guard claims.issued <= now + self.leewaySeconds, claims.expires >= now - self.leewaySeconds else {
