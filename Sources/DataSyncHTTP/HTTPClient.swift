@@ -63,23 +63,34 @@ final class HTTPClient: Sendable {
             var isTooLong = false
         }
 
+        private struct State {
+            var pending: [Int: Pending] = [:]
+            /// Tasks that were cancelled, and so ended, before anybody waited for them.
+            var endedEarly: Set<Int> = []
+        }
+
         private let bytesMax: Int
-        private let pending = Mutex<[Int: Pending]>([:])
+        private let state = Mutex(State())
 
         init(bytesMax: Int) { self.bytesMax = bytesMax }
 
         func expect(_ task: Int, _ continuation: CheckedContinuation<Answer, any Error>) {
-            self.pending.withLock { $0[task] = Pending(continuation: continuation) }
+            let hasEnded = self.state.withLock { state in
+                if state.endedEarly.remove(task) != nil { return true }
+                state.pending[task] = Pending(continuation: continuation)
+                return false
+            }
+            if hasEnded { continuation.resume(throwing: CancellationError()) }
         }
 
         func urlSession(_: URLSession, dataTask: URLSessionDataTask, didReceive data: Data) {
-            let isTooLong = self.pending.withLock { pending in
-                guard let count = pending[dataTask.taskIdentifier]?.body.count else { return false }
+            let isTooLong = self.state.withLock { state in
+                guard let count = state.pending[dataTask.taskIdentifier]?.body.count else { return false }
                 guard count + data.count <= self.bytesMax else {
-                    pending[dataTask.taskIdentifier]?.isTooLong = true
+                    state.pending[dataTask.taskIdentifier]?.isTooLong = true
                     return true
                 }
-                pending[dataTask.taskIdentifier]?.body.append(contentsOf: data)
+                state.pending[dataTask.taskIdentifier]?.body.append(contentsOf: data)
                 return false
             }
             if isTooLong { dataTask.cancel() }
@@ -93,11 +104,20 @@ final class HTTPClient: Sendable {
         }
 
         func urlSession(_: URLSession, task: URLSessionTask, didCompleteWithError error: (any Error)?) {
-            guard let pending = self.pending.withLock({ $0.removeValue(forKey: task.taskIdentifier) }) else { return }
+            let known = self.state.withLock { state in
+                let known = state.pending.removeValue(forKey: task.taskIdentifier)
+                if known == nil { state.endedEarly.insert(task.taskIdentifier) }
+                return known
+            }
+            guard let pending = known else { return }
             func fail(_ detail: String) {
                 pending.continuation.resume(throwing: DataSyncError(.peerUnreachable, operation: "request", detail: detail))
             }
             if pending.isTooLong { return fail("the answer is longer than \(self.bytesMax) bytes") }
+            // Only the task that waits cancels it: at its deadline, or because it was cancelled itself.
+            if let error = error as? URLError, error.code == .cancelled {
+                return pending.continuation.resume(throwing: CancellationError())
+            }
             if let error { return fail(Self.describe(error)) }
             guard let response = task.response as? HTTPURLResponse else { return fail("the answer is not HTTP") }
             var headers: [String: String] = [:]
@@ -117,7 +137,8 @@ final class HTTPClient: Sendable {
             case .secureConnectionFailed, .serverCertificateUntrusted, .serverCertificateHasBadDate, .serverCertificateNotYetValid,
                 .serverCertificateHasUnknownRoot:
                 "the cloud's TLS certificate is not trusted by this machine"
-            default: "error \(error.errorCode) of the network"
+            // On Linux most failures, an untrusted certificate among them, have one code: only libcurl's words tell them apart.
+            default: "the network: \(error.localizedDescription) (\(error.errorCode))"
             }
         }
     }
