@@ -2,8 +2,8 @@
 
 /* deflateInit2 and inflateInit2 are macros. 15 + 16 window bits: the gzip format. */
 
-static inline int datasync_deflate_init(z_stream *stream, int level) {
-    return deflateInit2(stream, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
+static inline int datasync_deflate_init(z_stream *stream, int level, int strategy) {
+    return deflateInit2(stream, level, Z_DEFLATED, 15 + 16, 8, strategy);
 }
 
 static inline int datasync_inflate_init(z_stream *stream) {

@@ -6,11 +6,22 @@ public enum Gzip {
     /// Below this a body is sent as it is: the header costs more than is gained.
     public static let worthwhileBytes = 512
 
+    /// More than so many bytes out of one are never made: receivers take that for a bomb, and a record that happens to be a
+    /// million equal characters could never be sent.
+    static let ratioMax = 40
+
     /// Compresses `bytes`, quickly rather than well: the link is mostly faster than the processor that is shared with the
     /// database.
     public static func compress(_ bytes: [UInt8]) throws -> [UInt8] {
+        let compressed = try self.compress(bytes, strategy: Z_DEFAULT_STRATEGY)
+        guard bytes.count / self.ratioMax > compressed.count else { return compressed }
+        // At least one bit for each byte: eight to one.
+        return try self.compress(bytes, strategy: Z_HUFFMAN_ONLY)
+    }
+
+    private static func compress(_ bytes: [UInt8], strategy: Int32) throws -> [UInt8] {
         var stream = z_stream()
-        guard datasync_deflate_init(&stream, 1) == Z_OK else { throw self.failure("compress") }
+        guard datasync_deflate_init(&stream, 1, strategy) == Z_OK else { throw self.failure("compress") }
         defer { deflateEnd(&stream) }
         let capacity = Int(deflateBound(&stream, UInt(bytes.count)))
         return try bytes.withUnsafeBufferPointer { input in
