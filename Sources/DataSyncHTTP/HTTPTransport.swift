@@ -103,7 +103,10 @@ public struct CloudEndpoint: Sendable {
         }
         guard let url = URL(string: text), let scheme = url.scheme, let host = url.host, !host.isEmpty,
             ["http", "https"].contains(scheme), url.user == nil, url.query == nil, url.fragment == nil
-        else { throw refuse("'\(text)' is not of the form https://host[:port][/prefix]") }
+        else {
+            // Not quoted: somebody may have put a password into it.
+            throw refuse("this is not of the form https://host[:port][/prefix], without a login, a query or a fragment")
+        }
         self.isLoopback = ["localhost", "127.0.0.1", "::1", "[::1]"].contains(host)
         if scheme == "http", !allowsPlainHTTP, !self.isLoopback {
             throw refuse("plain http to another machine: use https, or set cloud.allow_plain_http")
@@ -138,6 +141,12 @@ public struct CloudEndpoint: Sendable {
         return DataSyncError(.peerUnreachable, operation: "answer", detail: detail, retryAfter: retryAfter)
     }
 
+    private static var joinRefusal: DataSyncError {
+        DataSyncError(
+            .unauthorized, operation: "join",
+            detail: "the cloud refuses the join token: it is good once, for an hour, for one branch; ask for a new one")
+    }
+
     /// Enrols this branch: presents the secret of its join token with a new key, to the cloud whose fingerprint the token
     /// carries and to nobody else.
     /// - Returns: What the branch is called there, and the cloud's key to be kept.
@@ -154,12 +163,7 @@ public struct CloudEndpoint: Sendable {
             let answer = try await client.send(
                 self.urlRequest(request, token: jwt, isCompressed: false, acceptsGzip: false), deadline: limits.exchange)
             guard let signature = answer.headers[Self.answerHeader] else {
-                if answer.status == 401 {
-                    throw DataSyncError(
-                        .unauthorized, operation: "join",
-                        detail: "the cloud refuses the join token: it is good once, for an hour, for one branch; ask for a new one")
-                }
-                throw Self.unsignedAnswer(answer)
+                throw answer.status == 401 ? Self.joinRefusal : Self.unsignedAnswer(answer)
             }
             guard let cloudKey = answer.headers["datasync-key"].flatMap(MachinePublicKey.init(text:)), cloudKey.thumbprint == token.cloudThumbprint else {
                 throw DataSyncError(.unauthorized, operation: "join", detail: "this is not the cloud that printed the join token: its key is another one")
@@ -168,6 +172,7 @@ public struct CloudEndpoint: Sendable {
             try await verifier.verify(signature, status: answer.status, body: answer.body, request: id)
             if answer.status == 200 { return (try JoinAnswer(body: answer.body), cloudKey) }
             let error = try ErrorAnswer(body: answer.body).error(operation: "join")
+            if error.code == .unauthorized { throw Self.joinRefusal }
             guard error.code == .clockSkew, attempt == 1 else { throw error }
             signer.adopt(timeOf: verifier)
         }
