@@ -72,6 +72,10 @@ public struct JoinRequest: WireMessage {
     }
 }
 
+extension JoinRequest: CustomStringConvertible {
+    public var description: String { "JoinRequest(\(self.software))" }
+}
+
 /// What a branch is told when it is enrolled.
 public struct JoinAnswer: WireMessage {
     public var name: String
