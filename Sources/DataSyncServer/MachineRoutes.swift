@@ -140,6 +140,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     ) async throws -> Reply {
         let caller: CloudIdentity.Caller
         do { caller = try await self.identity.verify(token, of: request, publicKey: key) } catch let skewed as SkewedRequest {
+            // Its clock is wrong: the branch goes on by the cloud's time, and somebody should see to it.
+            self.log(skewed.error, "request", branch: skewed.caller.branch)
             return try await self.signed(skewed.error, to: skewed.caller)
         }
         do {
