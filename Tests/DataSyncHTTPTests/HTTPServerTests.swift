@@ -1,0 +1,241 @@
+import DataSync
+import DataSyncHTTP
+@testable import DataSyncIdentity
+import DataSyncServer
+import DataSyncTesting
+import Foundation
+import Hummingbird
+import HummingbirdTesting
+import Testing
+
+// What the server does to connections, over real sockets.
+
+private func request(_ path: String = "/health", method: String = "GET", headers: [String] = []) -> String {
+    "\(method) \(path) HTTP/1.1\r\nHost: cloud\r\n" + headers.map { "\($0)\r\n" }.joined() + "\r\n"
+}
+
+@Test func aBodyThatStopsMidwayMeetsTheDeadline() async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.bodyDeadline = .milliseconds(200)
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        try await connection.send(request("/datasync/v1/open", method: "POST", headers: ["Content-Length: 100"]) + "{\"protocol\"")
+        #expect(try await connection.waitUntilClosed())
+        #expect(connection.text.hasPrefix("HTTP/1.1 400 "), "\(connection.text)")
+        #expect(connection.text.contains(#"{"error":"invalid"}"#))
+    }
+    #expect(cloud.log.count(of: "did not come in time") == 1)
+}
+
+/// However diligently somebody sends: the time for a body is absolute.
+@Test func aBodyThatTricklesMeetsTheDeadline() async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.bodyDeadline = .milliseconds(300)
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        try await connection.send(request("/datasync/v1/open", method: "POST", headers: ["Content-Length: 16000"]))
+        connection.trickle()
+        #expect(try await connection.waitUntilClosed(), "\(connection.text)")
+        #expect(connection.text.hasPrefix("HTTP/1.1 400 "), "\(connection.text)")
+    }
+}
+
+@Test(arguments: ["", "GET /health HT", "GET /health HTTP/1.1\r\nHost: x\r\nX-Half"])
+func aConnectionOnWhichNothingHappensIsClosed(start: String) async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.idleTimeout = .seconds(1)
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        if !start.isEmpty { try await connection.send(start) }
+        #expect(try await connection.waitUntilClosed())
+        #expect(connection.text == "")
+    }
+}
+
+@Test func aKeptConnectionAnswersAgain() async throws {
+    let cloud = try await makeNoteCloud()
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        for _ in 0..<3 { try await connection.send(request()) }
+        #expect(try await connection.wait(for: "\"up\"}HTTP/1.1 200 OK"))
+        await connection.close()
+    }
+}
+
+/// Heads that no branch sends, and whether the server may still read them.
+@Test(arguments: [
+    ("many fields", (0..<65).map { "X-\($0): 1" }), ("one long field", ["X-Long: \(String(repeating: "x", count: 17 << 10))"]),
+    ("many long fields", (0..<10).map { "X-\($0): \(String(repeating: "x", count: 2 << 10))" }),
+    ("a negative length", ["Content-Length: -5"]), ("two lengths", ["Content-Length: 1", "Content-Length: 2"]),
+    ("length and chunks", ["Content-Length: 5", "Transfer-Encoding: chunked"]), ("no field", ["this is no field"]),
+])
+func aHeadBeyondTheBoundsIsRefused(what: String, headers: [String]) async throws {
+    let cloud = try await makeNoteCloud()
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        try await connection.send(request("/datasync/v1/open", method: "POST", headers: headers))
+        #expect(try await connection.waitUntilClosed(), "\(what): \(connection.text)")
+        let isRefused = connection.text.isEmpty || connection.text.hasPrefix("HTTP/1.1 4")
+        #expect(isRefused, "\(what): \(connection.text)")
+        // The server is none the worse for it.
+        let next = try await RawConnection.connect(port)
+        try await next.send(request(headers: ["X-Fine: 1"]))
+        #expect(try await next.wait(for: "200 OK"))
+        await next.close()
+    }
+}
+
+@Test(arguments: ["\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}", "\u{0}\u{0}\u{0}\u{0}\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\r\n\r\nhello\r\n\r\n"])
+func bytesThatAreNoRequestHarmNobody(bytes: String) async throws {
+    let cloud = try await makeNoteCloud()
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        try await connection.send(bytes)
+        await connection.close()
+        let next = try await RawConnection.connect(port)
+        try await next.send(request())
+        #expect(try await next.wait(for: "200 OK"))
+        await next.close()
+    }
+}
+
+@Test func connectionsBeyondTheCapWaitForOneToEnd() async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.connectionsMax = 3
+    try await cloud.serve { port async throws in
+        var open: [RawConnection] = []
+        for _ in 0..<3 {
+            let connection = try await RawConnection.connect(port)
+            try await connection.send(request())
+            #expect(try await connection.wait(for: "200 OK"))
+            open.append(connection)
+        }
+        let late = try await RawConnection.connect(port)
+        try await late.send(request())
+        for connection in open { #expect(connection.isOpen) }
+        #expect(late.text == "")
+        await open[0].close()
+        #expect(try await late.wait(for: "200 OK"))
+        for connection in open + [late] { await connection.close() }
+    }
+}
+
+@Test func aRequestUnderWayIsAnsweredBeforeTheServerStops() async throws {
+    let cloud = try await makeNoteCloud()
+    let branch = try await cloud.enrol(7)
+    let storage = cloud.hub.storage
+    let (results, result) = AsyncStream.makeStream(of: String.self)
+    try await cloud.application().test(.live) { client async throws in
+        let port = try #require(client.port)
+        let transport = HTTPTransport(cloud: try CloudEndpoint("http://localhost:\(port)"), identity: branch.identity)
+        let session = try await transport.open(Ask.open).session
+        storage.hold()
+        Task {
+            do {
+                let answer = try await transport.push(Ask.push(session, ["a"]))
+                result.yield("\(answer.runs.flatMap(\.outcomes).map(\.disposition.name))")
+            } catch { result.yield(String(reflecting: error)) }
+        }
+        try await storage.waitForArrival()
+        Task {
+            // When the port is closed, the server is on its way down.
+            while let connection = try? await RawConnection.connect(port) { await connection.close() }
+            storage.release()
+        }
+    }
+    #expect(await results.first { _ in true } == #"["applied"]"#)
+}
+
+@Test(arguments: [([], "127.0.0.1"), (["127.0.0.1"], "10.9.9.9"), (["127.0.0.1", "10.9.9.9"], "203.0.113.5"), (["10.9.9.9"], "127.0.0.1")])
+func onlyATrustedProxySaysWhereARequestCameFrom(trusted: [String], address: String) async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.trustedProxies = Set(trusted)
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        try await connection.send(
+            request(
+                "/datasync/v1/open", method: "POST",
+                headers: ["X-Forwarded-For: 1.1.1.1, 203.0.113.5, 10.9.9.9", "Content-Length: 2", "Connection: close"]) + "{}")
+        #expect(try await connection.waitUntilClosed())
+    }
+    let refusals = cloud.log.all.filter { $0.contains("request refused") }
+    #expect(refusals.count == 1)
+    #expect(refusals.first?.contains("\"address\": \(address)") == true || refusals.first?.contains("address: \(address)") == true, "\(refusals)")
+}
+
+// MARK: - TLS
+
+private let openssl = "/usr/bin/openssl"
+private let curl = "/usr/bin/curl"
+
+private func makeCertificate(_ folder: TemporaryFolder, host: String = "127.0.0.1") async throws -> TLSFiles {
+    let files = TLSFiles(certificate: folder.path("cert.pem"), key: folder.path("key.pem"))
+    try await Command.run(
+        openssl,
+        [
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=datasync test",
+            "-addext", "subjectAltName=IP:\(host)", "-keyout", files.key, "-out", files.certificate,
+        ])
+    return files
+}
+
+@Test(.enabled(if: Command.isThere(openssl) && Command.isThere(curl), "openssl and curl are needed"))
+func theServerSpeaksTLSAndNothingOld() async throws {
+    let folder = try TemporaryFolder()
+    let files = try await makeCertificate(folder)
+    let cloud = try await makeNoteCloud()
+    let branch = try await cloud.enrol(7)
+    try await cloud.serve(tls: files) { port async throws in
+        let base = ["--silent", "--max-time", "20", "--cacert", files.certificate]
+        let health = try await Command.run(curl, base + ["https://127.0.0.1:\(port)/health"])
+        #expect(String(decoding: health, as: UTF8.self) == #"{"status":"up"}"#)
+        // A whole exchange.
+        let claims = branch.claims("/v1/open", Ask.open.body)
+        let head = folder.path("head")
+        let answer = try await Command.run(
+            curl,
+            base + [
+                "--header", "Authorization: Bearer \(try await branch.token(claims))", "--dump-header", head, "--data-binary", "@-",
+                "https://127.0.0.1:\(port)/datasync/v1/open",
+            ], input: Ask.open.body)
+        let lines = try String(contentsOfFile: head, encoding: .utf8).split(separator: "\r\n")
+        let signature = lines.first { $0.lowercased().hasPrefix("datasync-answer: ") }.map { String($0.dropFirst(17)) }
+        try await branch.identity.verify(signature, status: 200, body: answer, request: claims.id)
+        #expect(try OpenAnswer(body: answer).session.number == 1)
+        // Not with an old version, not without TLS.
+        await #expect(throws: Command.Failure.self) {
+            try await Command.run(
+                curl, base + ["--ciphers", "DEFAULT:@SECLEVEL=0", "--tlsv1.0", "--tls-max", "1.1", "https://127.0.0.1:\(port)/health"])
+        }
+        await #expect(throws: Command.Failure.self) { try await Command.run(curl, base + ["http://127.0.0.1:\(port)/health"]) }
+    }
+}
+
+@Test(.enabled(if: Command.isThere(openssl), "openssl is needed"))
+func aBranchDoesNotTalkToACertificateThatNobodyVouchesFor() async throws {
+    let folder = try TemporaryFolder()
+    let files = try await makeCertificate(folder)
+    let cloud = try await makeNoteCloud()
+    let branch = try await cloud.enrol(7)
+    try await cloud.serve(tls: files) { port async throws in
+        let transport = HTTPTransport(cloud: try CloudEndpoint("https://127.0.0.1:\(port)"), identity: branch.identity)
+        let error = await failure(transport)
+        #expect(error?.code == .peerUnreachable)
+        #expect(error?.detail?.contains("certificate") == true, "\(String(reflecting: error))")
+    }
+    #expect(try await cloud.hub.storage.withTransaction(.snapshot) { try await $0.server(7)?.session } == 0)
+}
+
+@Test func certificateFilesThatCannotBeUsedAreNamedAndNotShown() async throws {
+    let folder = try TemporaryFolder()
+    let cloud = try await makeNoteCloud()
+    let secret = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIsecretsecretsecret\n-----END PRIVATE KEY-----\n"
+    for text in [nil, "", "garbage", secret] {
+        if let text { try Data(text.utf8).write(to: URL(fileURLWithPath: folder.path("file.pem"))) }
+        let files = TLSFiles(certificate: folder.path("file.pem"), key: folder.path("file.pem"))
+        let error = #expect(throws: DataSyncError.self) { _ = try cloud.application(tls: files) }
+        #expect(error?.code == .invalidConfiguration)
+        #expect(error?.detail?.contains("http.tls_certificate") == true)
+        #expect(!String(reflecting: error).contains("secret"))
+    }
+}
