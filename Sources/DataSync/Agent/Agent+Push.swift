@@ -9,6 +9,14 @@ extension Agent {
     /// while its database applies the last, and both databases work at once. The cloud keeps their order; a batch that
     /// comes too early finds a gap and is sent again.
     func push(_ report: inout CycleReport) async throws {
+        do { try await self.sendAndSettle(&report) } catch {
+            // Whatever failed, a batch may have been on its way: it is answered into the void, is sent again, and learnt then.
+            self.updateSession { $0.loseAnswers() }
+            throw error
+        }
+    }
+
+    private func sendAndSettle(_ report: inout CycleReport) async throws {
         try await withThrowingTaskGroup(of: PushExchange.self) { group in
             var flight = PushFlight()
             var asking = try await self.numbersToAsk()
@@ -43,14 +51,7 @@ extension Agent {
     }
 
     private func settle(_ exchange: PushExchange, _ report: inout CycleReport) async throws {
-        do {
-            try await self.settle(
-                exchange.batch, by: try exchange.answer.get(), isBehindStop: exchange.isBehindStop, &report)
-        } catch {
-            // What is still on its way is answered into the void; it is sent again, and learnt then.
-            self.updateSession { $0.loseAnswers() }
-            throw error
-        }
+        try await self.settle(exchange.batch, by: try exchange.answer.get(), isBehindStop: exchange.isBehindStop, &report)
     }
 
     /// Own records that the cloud has and has not settled, as far as this branch knows.
