@@ -7,7 +7,7 @@ import Synchronization
 /// table. Until they are cured.
 final class Conduct: Sendable {
     struct DiskFull: Error {}
-    typealias Hook = @Sendable (InMemoryTransaction) throws -> Void
+    typealias Hook = @Sendable (InMemoryTransaction) async throws -> Void
 
     private struct State {
         var cured: Set<String> = []
@@ -19,18 +19,19 @@ final class Conduct: Sendable {
     /// From now on records whose text begins like this are taken.
     func cure(_ prefix: String) { self.state.withLock { _ = $0.cured.insert(prefix) } }
 
-    /// Runs `hook` once, in the transaction of the next record, before it is written.
+    /// Runs `hook` once, in the transaction of the next record, before it is written: what it writes there is what another
+    /// transaction committed while this one waited for a lock.
     func beforeNext(_ hook: @escaping Hook) { self.state.withLock { $0.hook = hook } }
 
     /// The texts that were taken in handlers here, in order, those of rolled back transactions too.
     var applied: [String] { self.state.withLock { $0.applied } }
 
-    func take(_ text: String, table: String, in transaction: InMemoryTransaction) throws {
+    func take(_ text: String, table: String, in transaction: InMemoryTransaction) async throws {
         let (cured, hook) = self.state.withLock { state in
             defer { state.hook = nil }
             return (state.cured, state.hook)
         }
-        try hook?(transaction)
+        try await hook?(transaction)
         func isIll(_ prefix: String) -> Bool { text.hasPrefix(prefix) && !cured.contains(prefix) }
         if isIll("poison") { throw RecordFault.refused("no poison") }
         if isIll("broken") { throw DiskFull() }

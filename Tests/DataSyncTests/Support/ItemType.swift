@@ -26,7 +26,7 @@ struct ItemType: BusinessType {
 
     func apply(_ change: Change<Item>, in transaction: InMemoryTransaction) async throws {
         switch change {
-        case .upsert(let item), .act(let item): try self.conduct.take(item.text, table: self.name, in: transaction)
+        case .upsert(let item), .act(let item): try await self.conduct.take(item.text, table: self.name, in: transaction)
         case .delete: break
         }
         try self.write(change, in: transaction)

@@ -19,7 +19,7 @@ struct MemberType: BusinessType {
     func apply(_ change: Change<Member>, in transaction: InMemoryTransaction) async throws {
         switch change {
         case .upsert(let member):
-            try self.conduct.take(member.name, table: self.name, in: transaction)
+            try await self.conduct.take(member.name, table: self.name, in: transaction)
             try self.write(member, in: transaction)
         case .delete(let key): try transaction.setRow(self.name, key.text, nil)
         case .act: throw RecordFault.refused("not an action")

@@ -1,0 +1,104 @@
+import DataSync
+import Testing
+
+@Suite struct OperatorTests {
+    /// A product that every server has, of which branch 1 then makes something that the cloud refuses.
+    private func refused(attempts: Int) async throws -> (company: Company, memo: Int64) {
+        let company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "first"), .product, at: 1)
+        try await company.settle()
+        try await company.write(Item(id: 1, text: "poison"), .product, at: 1)
+        try await company.cycle(1)
+        for _ in 1..<attempts { try await company.hub.retryDue() }
+        return (company, try await company.memos(at: .cloud)[0].id)
+    }
+
+    @Test func aDeadChangeIsCorrectedAtItsOrigin() async throws {
+        let (company, _) = try await self.refused(attempts: 3)
+        #expect(try await company.rows(.product, at: 1) == ["product:1": "poison"])
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] { #expect(try await company.rows(.product, at: server) == ["product:1": "first"], "\(server)") }
+        #expect(try await company.log(2, .server(1)).map(\.isEcho) == [true])
+        #expect(try await company.log(2, .server(2)) == [])
+    }
+
+    @Test func aDeadRecordThatAPersonMakesSucceedGoesToItsOriginToo() async throws {
+        let (company, memo) = try await self.refused(attempts: 3)
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] { company.conduct(server).cure("poison") }
+        #expect(try await company.hub.retryMemo(memo, actor: "ada").disposition == .applied)
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] { #expect(try await company.rows(.product, at: server) == ["product:1": "poison"], "\(server)") }
+    }
+
+    @Test func aDeadRecordThatIsRefusedAgainStaysDead() async throws {
+        let (company, memo) = try await self.refused(attempts: 3)
+        let outcome = try await company.hub.retryMemo(memo, actor: "ada")
+        #expect(outcome.disposition == .dead)
+        #expect(outcome.attempts == 3)
+        try await company.settle()
+        #expect(try await company.log(2, .server(1)).count == 1)
+    }
+
+    @Test func aParkedRecordThatIsDiscardedIsCorrectedAndLetsItsEntityGo() async throws {
+        let (company, memo) = try await self.refused(attempts: 1)
+        try await company.write(Item(id: 1, text: "next"), .product, at: 1)
+        try await company.cycle(1)
+        try await company.hub.discardMemo(memo, actor: "ada")
+        #expect(try await company.memos(at: .cloud).map(\.disposition) == [.discarded, .parked])
+        // Its next try is due at once.
+        try await company.hub.retryDue()
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] { #expect(try await company.rows(.product, at: server) == ["product:1": "next"], "\(server)") }
+        #expect(try await company.outbox(1).map(\.reason) == [.applied, .discarded, .applied])
+    }
+
+    @Test func aDiscardedChangeAloneIsTakenBackAtItsOrigin() async throws {
+        let (company, memo) = try await self.refused(attempts: 2)
+        try await company.hub.discardMemo(memo, actor: "ada")
+        try await company.settle()
+        #expect(try await company.rows(.product, at: 1) == ["product:1": "first"])
+        await #expect(throws: DataSyncError.self) { try await company.hub.retryMemo(memo, actor: "ada") }
+        await #expect(throws: DataSyncError.self) { try await company.hub.discardMemo(memo, actor: "ada") }
+    }
+
+    @Test func aRefusedCreationIsNotDeletedAtItsOrigin() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "poison"), .product, at: 1)
+        try await company.cycle(1)
+        for _ in 0..<2 { try await company.hub.retryDue() }
+        try await company.settle()
+        #expect(try await company.rows(.product, at: 1) == ["product:1": "poison"])
+        #expect(try await company.log(2, .server(1)) == [])
+    }
+
+    @Test func aCorrectionGivesWayToANewerChangeOfItsOrigin() async throws {
+        let (company, _) = try await self.refused(attempts: 3)
+        try await company.write(Item(id: 1, text: "newest"), .product, at: 1)
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] { #expect(try await company.rows(.product, at: server) == ["product:1": "newest"], "\(server)") }
+    }
+
+    @Test func aBranchRetriesAndDiscardsWhatItRefusedItself() async throws {
+        let company = try await Company(branches: [1])
+        for id in [1, 2] { try await company.write(Item(id: id, text: "poison"), .product, at: .cloud) }
+        for _ in 0..<4 { try await company.cycle(1) }
+        let memos = try await company.memos(at: 1, [.dead])
+        #expect(memos.count == 2)
+        company.conduct(1).cure("poison")
+        #expect(try await company.agents[1]!.retryMemo(memos[0].id, actor: "bob").disposition == .applied)
+        try await company.agents[1]!.discardMemo(memos[1].id, actor: "bob")
+        try await company.settle()
+        #expect(try await company.rows(.product, at: 1) == ["product:1": "poison"])
+        #expect(try await company.memos(at: 1).map(\.disposition) == [.applied, .discarded])
+    }
+
+    @Test func whoDoesNotHoldARecordCannotDecideAboutIt() async throws {
+        let (company, memo) = try await self.refused(attempts: 1)
+        let atBranch = try await company.memos(at: 1)[0].id
+        var error = await #expect(throws: DataSyncError.self) { try await company.agents[1]!.discardMemo(atBranch, actor: "bob") }
+        #expect(error?.code == .invalidState)
+        error = await #expect(throws: DataSyncError.self) { try await company.hub.retryMemo(memo + 100, actor: "ada") }
+        #expect(error?.code == .notFound)
+    }
+}

@@ -1,0 +1,134 @@
+import DataSync
+import Testing
+
+@Suite struct SystemFaultTests {
+    @Test func aFaultOfTheCloudsSystemStopsTheTypeAndCountsNothing() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "broken"), .order, at: 1)
+        try await company.write(Item(id: 2, text: "fine"), .order, at: 1)
+        try await company.write(Item(id: 1, text: "fine"), .product, at: 1)
+        for _ in 0..<5 {
+            let report = try await company.cycle(1)
+            #expect(report.stopped[3] == "a fault at the cloud")
+            #expect(report.stopped[2] == nil)
+            company.time.advance(by: .seconds(600))
+        }
+        #expect(company.hub.stoppedTypes == [3: "DiskFull"])
+        #expect(try await company.rows(.product, at: .cloud) == ["product:1": "fine"])
+        #expect(try await company.memos(at: .cloud) == [])
+        #expect(try await company.outbox(1).map(\.attempts) == [0, 0, 0])
+        company.conduct(.cloud).cure("broken")
+        try await company.settle()
+        #expect(try await company.rows(.order, at: .cloud) == ["order:1": "broken", "order:2": "fine"])
+        #expect(company.hub.stoppedTypes == [:])
+    }
+
+    @Test func aStoppedTypeIsProbedEverMoreRarely() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "broken"), .order, at: 1)
+        for _ in 0..<600 {
+            try await company.cycle(1)
+            company.time.advance(by: .seconds(1))
+        }
+        // Ten minutes, a request each second would be 600.
+        #expect((2...40).contains(company.link(1).calls(.push)), "\(company.link(1).calls(.push)) pushes")
+    }
+
+    @Test func aFaultOfTheBranchsSystemStopsTheTypeThere() async throws {
+        let company = try await Company(branches: [1, 2])
+        company.conduct(2).cure("broken")
+        try await company.write(Item(id: 1, text: "broken"), .product, at: .cloud)
+        try await company.write(Item(id: 2, text: "fine"), .product, at: .cloud)
+        try await company.write(Item(id: 1, text: "+5"), .points, at: .cloud)
+        let report = try await company.cycle(1)
+        #expect(report.stopped[2] == "DiskFull")
+        #expect(report.pulled == [.applied: 1])
+        #expect(try await company.rows(.points, at: 1) == ["points:1/+5": "1"])
+        try await company.cycle(2)
+        #expect(try await company.rows(.product, at: 2) == ["product:1": "broken", "product:2": "fine"])
+        for _ in 0..<4 {
+            company.time.advance(by: .seconds(600))
+            try await company.cycle(1)
+        }
+        #expect(try await company.memos(at: 1) == [])
+        company.conduct(1).cure("broken")
+        company.time.advance(by: .seconds(600))
+        try await company.settle()
+        #expect(try await company.rows(.product, at: 1) == company.rows(.product, at: 2))
+    }
+
+    @Test func aFaultOfTheSystemDuringARetryCountsNothing() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "poison"), .order, at: 1)
+        try await company.cycle(1)
+        company.conduct(.cloud).beforeNext { _ in throw Conduct.DiskFull() }
+        try await company.hub.retryDue()
+        #expect(try await company.memos(at: .cloud).map(\.attempts) == [1])
+        // While the type is stopped, it is not tried.
+        try await company.hub.retryDue()
+        #expect(try await company.memos(at: .cloud).map(\.attempts) == [1])
+    }
+
+    @Test(arguments: [DataSyncError.Code.storageBusy, .commitUnknown])
+    func aUnitThatMayRunAgainDoes(code: DataSyncError.Code) async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "+5"), .points, at: 1)
+        for step in 1...4 {
+            company.plan.arm(step: step, at: [code == .storageBusy ? .transaction : .commit], DataSyncError(code, operation: "test"))
+            _ = try? await company.cycle(1)
+        }
+        company.plan.disarm()
+        try await company.settle()
+        #expect(try await company.rows(.points, at: .cloud) == ["points:1/+5": "1"])
+    }
+
+    // MARK: - Missing dependencies
+
+    @Test func aRecordWhoseDependencyIsMissingWaitsUncounted() async throws {
+        let company = try await Company(branches: [1], limits: SyncLimits())
+        try await company.write(Item(id: 2, text: "after:order:1"), .order, at: 1)
+        #expect(try await company.cycle(1).pushed == [.waiting: 1])
+        for _ in 0..<20 {
+            company.time.advance(by: .seconds(3_600))
+            try await company.hub.retryDue()
+        }
+        let waiting = try await company.memos(at: .cloud)
+        #expect(waiting.map(\.disposition) == [.waiting])
+        #expect(waiting.map(\.attempts) == [0])
+        #expect(waiting.map(\.detail) == ["order:1"])
+        #expect(try await company.outbox(1).map(\.reason) == [.missingDependency])
+        try await company.write(Item(id: 1, text: "first"), .order, at: 1)
+        try await company.cycle(1)
+        company.time.advance(by: .seconds(3_600))
+        try await company.hub.retryDue()
+        try await company.settle()
+        #expect(try await company.rows(.order, at: .cloud) == ["order:1": "first", "order:2": "after:order:1"])
+        #expect(try await company.outbox(1).map(\.reason) == [.applied, .applied])
+    }
+
+    @Test func atTheAgeLimitAMissingDependencyIsAnOrdinaryFailure() async throws {
+        let company = try await Company(branches: [1], limits: SyncLimits())
+        try await company.write(Item(id: 2, text: "after:order:1"), .order, at: 1)
+        try await company.cycle(1)
+        company.time.advance(by: company.limits.waitingAgeMax + .seconds(1))
+        for _ in 0..<3 {
+            try await company.hub.retryDue()
+            company.time.advance(by: .seconds(300))
+        }
+        let dead = try await company.memos(at: .cloud)
+        #expect(dead.map(\.disposition) == [.dead])
+        #expect(dead.map(\.reason) == [.dependencyTooOld])
+    }
+
+    @Test func aBranchWaitsForADependencyToo() async throws {
+        let company = try await Company(branches: [1], limits: SyncLimits())
+        try await company.write(Item(id: 2, text: "after:product:1"), .product, at: .cloud)
+        #expect(try await company.cycle(1).pulled == [.waiting: 1])
+        try await company.write(Item(id: 1, text: "first"), .product, at: .cloud)
+        try await company.cycle(1)
+        company.time.advance(by: .seconds(30))
+        try await company.cycle(1)
+        #expect(try await company.rows(.product, at: 1).count == 2)
+        #expect(try await company.memos(at: 1).map(\.attempts) == [0])
+    }
+}
