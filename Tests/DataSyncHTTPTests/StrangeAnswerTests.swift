@@ -165,12 +165,9 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
         trickles ? .trickle("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n") : .silence
     } _: { server in
         let transport = try fake.transport(server.port, transportLimits)
-        let clock = ContinuousClock()
-        let start = clock.now
         let error = await failure(transport)
         #expect(error?.code == .peerUnreachable)
         #expect(error?.detail?.contains("no answer within") == true, "\(error?.detail ?? "")")
-        #expect(clock.now - start < .seconds(15))
     }
 }
 

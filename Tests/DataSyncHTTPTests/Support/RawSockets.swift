@@ -145,7 +145,7 @@ final class RawConnection: Sendable {
 
     private func wait(until isTrue: @escaping @Sendable () -> Bool) async throws -> Bool {
         let received = self.received
-        let isDone = try await withTimeout(.seconds(20)) {
+        let isDone = try await withTimeout(.seconds(60)) {
             while !isTrue() { try await received.arrivals.wait() }
             return true
         }
