@@ -3,7 +3,8 @@ struct PushExchange: Sendable {
     var number: Int
     var batch: PushBatch
     var answer: Result<PushAnswer, any Error>
-    /// Whether an earlier batch was not received whole, so that gaps are no surprise.
+    /// Whether gaps are no surprise: an earlier batch was not received whole, or was still on its way when this one was sent
+    /// and may have been overtaken by it.
     var isBehindStop = false
 
     /// Whether the whole batch was received.
@@ -22,6 +23,8 @@ struct PushFlight: Sendable {
     private var answered = 0
     private var settled = 0
     private var early: [Int: PushExchange] = [:]
+    /// Batches that were sent while an earlier one was on its way.
+    private var sentAhead: Set<Int> = []
     /// Whether a batch was not received whole. What follows in its streams finds a gap, so nothing new is sent until
     /// everything that was has been answered and settled.
     private var isLanding = false
@@ -31,6 +34,7 @@ struct PushFlight: Sendable {
     mutating func takeOff() -> Int {
         precondition(self.mayTakeOff, "a batch is sent that must wait")
         self.sent += 1
+        if self.sent - self.answered > 1 { self.sentAhead.insert(self.sent) }
         return self.sent
     }
 
@@ -41,7 +45,8 @@ struct PushFlight: Sendable {
         var landed: [PushExchange] = []
         while var next = self.early.removeValue(forKey: self.answered + 1) {
             self.answered += 1
-            next.isBehindStop = self.isLanding
+            let wasSentAhead = self.sentAhead.remove(next.number) != nil
+            next.isBehindStop = self.isLanding || wasSentAhead
             if !next.isComplete { self.isLanding = true }
             landed.append(next)
         }
