@@ -166,7 +166,8 @@ extension Agent {
     private func check(_ answer: PushAnswer, of batch: PushBatch) throws(DataSyncError) {
         // Behind a record of its type that was not received nothing can have been: the stream has no gaps.
         var stopped: Set<BusinessTypeID> = []
-        let fits = answer.runs.count == batch.parts.count
+        let fits =
+            answer.runs.count == batch.parts.count
             && zip(answer.runs, batch.parts).allSatisfy { run, part in
                 if stopped.contains(part.type) { return run.outcomes.isEmpty && run.stop != nil }
                 if run.outcomes.count == part.entries.count { return true }
