@@ -31,12 +31,13 @@ import Testing
 @Suite struct SyncLimitsTests {
     @Test func theDefaultsHoldTogether() throws { try SyncLimits().validate() }
 
-    @Test(arguments: [
-        { $0.recordBytesMax = 9 << 20 }, { $0.chunkBytesMax = 1 }, { $0.openBytesMax = 1 }, { $0.ageingSlotEvery = 1 },
-        { $0.retryDelays = [.seconds(1)] }, { $0.retryDelays = [.seconds(1), .seconds(-1)] }, { $0.waitingDelay = .zero },
-        { $0.waitingDelayMax = .seconds(1) }, { $0.batchRecordsMax = 0 }, { $0.chunkRecordsMax = -1 }, { $0.askedMax = 0 },
-        { $0.unitAttemptsMax = 0 }, { $0.manifestRowsMax = 0 }, { $0.openRecordsMax = 0 }, { $0.batchBytesMax = 1 },
-    ] as [@Sendable (inout SyncLimits) -> Void])
+    @Test(
+        arguments: [
+            { $0.recordBytesMax = 9 << 20 }, { $0.chunkBytesMax = 1 }, { $0.openBytesMax = 1 }, { $0.ageingSlotEvery = 1 },
+            { $0.retryDelays = [.seconds(1)] }, { $0.retryDelays = [.seconds(1), .seconds(-1)] }, { $0.waitingDelay = .zero },
+            { $0.waitingDelayMax = .seconds(1) }, { $0.batchRecordsMax = 0 }, { $0.chunkRecordsMax = -1 }, { $0.askedMax = 0 },
+            { $0.unitAttemptsMax = 0 }, { $0.manifestRowsMax = 0 }, { $0.openRecordsMax = 0 }, { $0.batchBytesMax = 1 },
+        ] as [@Sendable (inout SyncLimits) -> Void])
     func aRelationThatDoesNotHoldIsRefused(_ change: @Sendable (inout SyncLimits) -> Void) {
         var limits = SyncLimits()
         change(&limits)

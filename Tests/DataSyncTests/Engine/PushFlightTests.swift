@@ -30,6 +30,18 @@ import Testing
         #expect(flight.mayTakeOff)
     }
 
+    @Test func aBatchThatOvertookTheOneBeforeItFindsAGapThatIsNoSurprise() {
+        var flight = PushFlight()
+        _ = flight.takeOff()
+        _ = flight.takeOff()
+        #expect(flight.land(self.exchange(2, stop: .gap(position: 0))).isEmpty)
+        #expect(flight.land(self.exchange(1)).map(\.isBehindStop) == [false, true])
+        #expect(flight.settle(2) == true)
+        // Sent again with nothing before it on its way, it cannot have overtaken anything.
+        _ = flight.takeOff()
+        #expect(flight.land(self.exchange(3, stop: .gap(position: 0))).map(\.isBehindStop) == [false])
+    }
+
     @Test func afterAStopNothingTakesOffUntilAllIsSettled() {
         var flight = PushFlight()
         _ = flight.takeOff()

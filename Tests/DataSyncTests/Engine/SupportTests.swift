@@ -3,9 +3,10 @@ import Synchronization
 import Testing
 
 @Suite struct CRC32Tests {
-    @Test(arguments: [
-        ("", 0x0000_0000), ("a", 0xE8B7_BE43), ("123456789", 0xCBF4_3926), ("The quick brown fox jumps over the lazy dog", 0x414F_A339),
-    ] as [(String, UInt32)])
+    @Test(
+        arguments: [
+            ("", 0x0000_0000), ("a", 0xE8B7_BE43), ("123456789", 0xCBF4_3926), ("The quick brown fox jumps over the lazy dog", 0x414F_A339),
+        ] as [(String, UInt32)])
     func knownVectors(text: String, expected: UInt32) {
         var crc = CRC32()
         crc.update(text)
@@ -125,7 +126,9 @@ import Testing
             let wasTaken = await withTaskGroup(of: Bool.self) { group in
                 group.addTask { do { try await semaphore.wait(); return true } catch { return false } }
                 await Task.yield()
-                group.addTask { semaphore.signal(); return false }
+                group.addTask {
+                    semaphore.signal(); return false
+                }
                 group.cancelAll()
                 return await group.contains(true)
             }

@@ -43,6 +43,20 @@ import Testing
         #expect(try await company.outbox(1).allSatisfy { $0.state == .settled })
     }
 
+    @Test func aBatchThatOvertakesTheOneBeforeItIsSentAgainInTheSameSession() async throws {
+        var limits = Company.eagerLimits
+        limits.batchRecordsMax = 1
+        let company = try await Company(branches: [1], limits: limits)
+        for id in 1...6 { try await company.write(Item(id: id, text: "\(id)"), .order, at: 1) }
+        let (overtaken, link) = (AsyncSemaphore(0), company.link(1))
+        // The first push is held back until the second one has been answered.
+        link.once(.before(.push)) { try await overtaken.wait() }
+        link.once(.after(.push)) { overtaken.signal() }
+        #expect(try await company.cycle(1).pushed == [.applied: 6])
+        #expect(link.calls(.open) == 1)
+        #expect(try await company.rows(.order, at: .cloud).count == 6)
+    }
+
     @Test func aDuplicateIsAnsweredWithHowTheFirstCopyStandsNow() async throws {
         let company = try await Company(branches: [1])
         let session = try await company.hub.open(self.request("0123456789abcdef"), from: 1).session

@@ -17,17 +17,18 @@ import Testing
 
     private static let one = Outcome.applied(version: 1)
 
-    @Test(arguments: [
-        // No answer for the run.
-        { _ in [] },
-        // More outcomes than records.
-        { _ in [PushRunAnswer(outcomes: Array(repeating: Self.one, count: 9)), PushRunAnswer(outcomes: [Self.one])] },
-        // Fewer, and no reason why.
-        { _ in [PushRunAnswer(outcomes: [Self.one]), PushRunAnswer(outcomes: [Self.one])] },
-        // Behind a record that was not received, one that was.
-        { _ in [PushRunAnswer(outcomes: [Self.one], stop: .unsupported), PushRunAnswer(outcomes: [Self.one])] },
-        { _ in [PushRunAnswer(stop: .stopped(retryAfter: .zero)), PushRunAnswer(outcomes: [Self.one])] },
-    ] as [@Sendable (PushRequest) -> [PushRunAnswer]])
+    @Test(
+        arguments: [
+            // No answer for the run.
+            { _ in [] },
+            // More outcomes than records.
+            { _ in [PushRunAnswer(outcomes: Array(repeating: Self.one, count: 9)), PushRunAnswer(outcomes: [Self.one])] },
+            // Fewer, and no reason why.
+            { _ in [PushRunAnswer(outcomes: [Self.one]), PushRunAnswer(outcomes: [Self.one])] },
+            // Behind a record that was not received, one that was.
+            { _ in [PushRunAnswer(outcomes: [Self.one], stop: .unsupported), PushRunAnswer(outcomes: [Self.one])] },
+            { _ in [PushRunAnswer(stop: .stopped(retryAfter: .zero)), PushRunAnswer(outcomes: [Self.one])] },
+        ] as [@Sendable (PushRequest) -> [PushRunAnswer]])
     func anAnswerThatDoesNotFitIsNotBelieved(_ runs: @escaping @Sendable (PushRequest) -> [PushRunAnswer]) async throws {
         var limits = Company.eagerLimits
         limits.manifestRowsMax = 2

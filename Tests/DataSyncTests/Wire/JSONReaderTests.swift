@@ -55,7 +55,9 @@ import Testing
         #expect(try self.integer(" 7 ") as Int64 == 7)
     }
 
-    @Test(arguments: ["9223372036854775808", "-9223372036854775809", "1.0", "1e3", "01", "-01", "+1", "-", "", "1x", "0x10", "99999999999999999999999", "\"1\""])
+    @Test(arguments: [
+        "9223372036854775808", "-9223372036854775809", "1.0", "1e3", "01", "-01", "+1", "-", "", "1x", "0x10", "99999999999999999999999", "\"1\"",
+    ])
     func anIntegerThatIsNoneIsRefused(json: String) { #expect(throws: JSONReader.Failure.self) { try self.integer(json, Int64.self) } }
 
     @Test func anIntegerThatDoesNotFitIsRefused() {
@@ -148,7 +150,9 @@ import Testing
         writer.object { writer in
             writer.member("a", 1)
             writer.key("b")
-            writer.array { $0.array { _ in }; $0.object { _ in }; $0.null(); $0.bool(false); $0.raw("1.50") }
+            writer.array {
+                $0.array { _ in }; $0.object { _ in }; $0.null(); $0.bool(false); $0.raw("1.50")
+            }
             writer.key("c\"" as String)
             writer.string("x")
         }

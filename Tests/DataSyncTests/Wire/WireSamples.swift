@@ -14,13 +14,14 @@ enum WireSample {
             payload: payload)
     }
 
-    static let outcomes: [Outcome] = [
-        .applied(version: .max), .applied(version: 0), Outcome(.applied, reason: .none, version: 1, isDuplicate: true),
-        Outcome(.superseded, reason: .superseded, attempts: 3), Outcome(.parked, reason: .refused, detail: Self.texts[2], attempts: 1),
-        Outcome(.parked, reason: .behind), Outcome(.waiting, reason: .missingDependency, detail: "member:1", isDuplicate: true),
-        Outcome(.suspect, reason: .system), Outcome(.dead, reason: .tooBig), Outcome(.dead, reason: ReasonCode(rawValue: 255), attempts: 3),
-        Outcome(.discarded, reason: .discarded), Outcome(.void, reason: .void),
-    ] + ReasonCode.all.map { Outcome(.dead, reason: $0) }
+    static let outcomes: [Outcome] =
+        [
+            .applied(version: .max), .applied(version: 0), Outcome(.applied, reason: .none, version: 1, isDuplicate: true),
+            Outcome(.superseded, reason: .superseded, attempts: 3), Outcome(.parked, reason: .refused, detail: Self.texts[2], attempts: 1),
+            Outcome(.parked, reason: .behind), Outcome(.waiting, reason: .missingDependency, detail: "member:1", isDuplicate: true),
+            Outcome(.suspect, reason: .system), Outcome(.dead, reason: .tooBig), Outcome(.dead, reason: ReasonCode(rawValue: 255), attempts: 3),
+            Outcome(.discarded, reason: .discarded), Outcome(.void, reason: .void),
+        ] + ReasonCode.all.map { Outcome(.dead, reason: $0) }
 
     static let numbers = [
         RecordNumber(type: BusinessTypeID(rawValue: .max), epoch: .min, number: .max), RecordNumber(type: 1, epoch: 0, number: 1),
