@@ -36,11 +36,17 @@ final class HTTPClient: Sendable {
     /// Sends a request and waits for the whole answer, at most for `deadline`.
     /// - Throws: `peerUnreachable`: nothing is known about the effect.
     func send(_ request: URLRequest, deadline: Duration) async throws -> Answer {
-        let answer = try await withTimeout(deadline) { try await self.perform(request) }
-        guard let answer else {
-            throw DataSyncError(.peerUnreachable, operation: "request", detail: "no answer within \(deadline)")
+        do {
+            guard let answer = try await withTimeout(deadline, { try await self.perform(request) }) else {
+                throw DataSyncError(.peerUnreachable, operation: "request", detail: "no answer within \(deadline)")
+            }
+            return answer
+        } catch var error as DataSyncError {
+            // Which address that was is the first thing that whoever reads it wants to know.
+            let address = [request.url?.host, request.url?.port.map { "\($0)" }].compactMap { $0 }.joined(separator: ":")
+            error.detail = "\(address): \(error.detail ?? "")"
+            throw error
         }
-        return answer
     }
 
     private func perform(_ request: URLRequest) async throws -> Answer {

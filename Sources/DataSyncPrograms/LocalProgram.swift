@@ -147,28 +147,38 @@ package struct LocalProgram: Sendable {
     /// Has the running agent do something, or does it here if none is running.
     package func ask(_ request: AgentRequest, timeout: Duration) async throws -> AgentReply {
         _ = try await self.branch()
-        let lease: (any StorageLease)?
-        do { lease = try await self.storage.takeLease() } catch let error as DataSyncError where error.code == .leaseHeld { lease = nil }
-        if let lease {
-            let reply: AgentReply
-            do { reply = try await self.perform(request) } catch {
-                await lease.release()
-                throw error
-            }
-            await lease.release()
-            return reply
-        }
+        if let reply = try await self.performAlone(request) { return reply }
         var generator = SystemRandomNumberGenerator()
         let id = RecordUID(using: &generator).hex
         try await self.storage.withTransaction { try await request.post(id, in: $0) }
         let end = ContinuousClock.now + timeout
+        var rounds = 0
         while ContinuousClock.now < end {
             try await Task.sleep(for: .milliseconds(100))
             if let reply = try await self.storage.withTransaction({ try await AgentRequest.takeReply(id, in: $0) }) { return reply }
+            rounds += 1
+            // The agent may have ended meanwhile, or what held the lease was no agent.
+            if rounds.isMultiple(of: 10), let reply = try await self.performAlone(request) {
+                try await self.storage.withTransaction { try await AgentRequest.withdraw(id, in: $0) }
+                return reply
+            }
         }
         try await self.storage.withTransaction { try await AgentRequest.withdraw(id, in: $0) }
         throw DataSyncError(
             .peerUnreachable, operation: "agent", detail: "the running agent did not answer within \(timeout): see its log, and `datasync-local status`")
+    }
+
+    /// Does it here; nil if an agent works on this database.
+    private func performAlone(_ request: AgentRequest) async throws -> AgentReply? {
+        let lease: any StorageLease
+        do { lease = try await self.storage.takeLease() } catch let error as DataSyncError where error.code == .leaseHeld { return nil }
+        let reply: AgentReply
+        do { reply = try await self.perform(request) } catch {
+            await lease.release()
+            throw error
+        }
+        await lease.release()
+        return reply
     }
 
     private func perform(_ request: AgentRequest) async throws -> AgentReply {

@@ -660,7 +660,10 @@ extension StorageContract {
         try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
             #expect(try await transaction.dueMemos(at: .cloud, time: 40, limit: 10) == [ids[1], ids[0]])
             #expect(try await transaction.dueMemos(at: .cloud, time: 40, limit: 1) == [ids[1]])
-            #expect(try await transaction.memosToAsk(at: 7, limit: 10).map(\.number) == [5])
+            #expect(try await transaction.memosToAsk(at: 7, time: 40, limit: 10).map(\.number) == [5])
+            // A dead one as well, when it is time.
+            #expect(try await transaction.memosToAsk(at: .cloud, time: 40, limit: 10).map(\.number).contains(3))
+            #expect(try await !transaction.memosToAsk(at: .cloud, time: -1, limit: 10).map(\.number).contains(3))
             try await transaction.wakeMemos(at: .cloud, from: 7, of: Self.entity("member:1"), time: 20)
             #expect(try await transaction.dueMemos(at: .cloud, time: 20, limit: 10) == [ids[1], ids[0], ids[3]])
         }

@@ -95,7 +95,7 @@ private func ask(_ verb: AgentRequest.Verb, _ ids: [Int64], _ options: GlobalOpt
         let local = try LocalProgram(try options.start(.local))
         for id in ids {
             let reply = try await local.ask(AgentRequest(verb, memo: id, actor: currentActor()), timeout: .seconds(60))
-            guard reply.succeeded else { throw DataSyncError(.invalidState, operation: "dead", detail: reply.message) }
+            if let error = reply.error(operation: "dead") { throw error }
             Terminal.say(reply.message)
         }
     }

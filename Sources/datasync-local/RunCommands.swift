@@ -66,8 +66,7 @@ extension Local {
                 let local = try LocalProgram(try options.start(.local, overrides: ["schedule.interval": interval]))
                 let agent = try await local.agent()
                 let services = try local.services(agent)
-                local.logger.notice(
-                    "ready", metadata: ["branch": "\(agent.id)", "version": "\(DataSyncVersion.current)", "storage": "\(local.storage.database.name)"])
+                local.logger.info("starting", metadata: ["branch": "\(agent.id)", "storage": "\(local.storage.database.name)"])
                 try await services.run()
                 await local.storage.close()
                 local.logger.notice("stopped")
@@ -94,9 +93,7 @@ extension Local {
                 } else if reply.succeeded {
                     Terminal.say(reply.message)
                 }
-                guard reply.succeeded else {
-                    throw DataSyncError(.peerUnreachable, operation: "sync", detail: reply.message)
-                }
+                if let error = reply.error(operation: "sync") { throw error }
             }
         }
     }

@@ -76,7 +76,7 @@ import Testing
         try await Programs.withFolder { folder in
             let desk = try await Desk(in: folder)
             _ = try desk.run(.local, "init")
-            try await desk.database("branch") { _ = try await $0.execute("update sync_config set value = '99' where name = 'schema_version'", []) }
+            try await desk.database("branch") { _ = try await $0.execute("update sync_config set value = '99' where name = 'schema.version'", []) }
             #expect(try await desk.count("branch", "select count(*) from sync_config where value = '99'") == 1)
             for arguments in [["init"], ["status"], ["run"]] {
                 let result = try CommandResult.of("\(Programs.folder)/datasync-local", arguments, in: folder)
@@ -149,10 +149,10 @@ import Testing
             let cloud = try desk.open()
             defer { cloud.stop() }
             let cases: [(type: String, key: String, payload: String, message: String)] = [
-                ("item", "item:1", "this is not JSON", "JSON"),
+                ("item", "item:1", "this is not JSON", "an object was expected"),
                 ("item", "item:1", "{\"upsert\":{\"id\":1}}", "name"),
                 ("item", "item:1", "{\"upsert\":{\"id\":1,\"name\":\"soap\",\"secret\":\"s3cr3t\"}}", "secret"),
-                ("item", "item:2", "{\"upsert\":{\"id\":1,\"name\":\"soap\"}}", "forbidden"),
+                ("item", "item:2", "{\"upsert\":{\"id\":1,\"name\":\"soap\"}}", "name another entity than --key"),
                 ("item", "item:1", "{\"upsert\":{\"id\":1,\"name\":\"\(String(repeating: "x", count: 3_000))\"}}", "2000"),
                 ("unheard-of", "item:1", "{\"upsert\":{\"id\":1,\"name\":\"soap\"}}", "unheard-of"),
             ]

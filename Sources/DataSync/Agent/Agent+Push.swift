@@ -56,8 +56,9 @@ extension Agent {
 
     /// Own records that the cloud has and has not settled, as far as this branch knows.
     func numbersToAsk() async throws -> [RecordNumber] {
-        try await self.storage.withTransaction(.snapshot) { transaction in
-            try await transaction.memosToAsk(at: .cloud, limit: self.limits.askedMax).map {
+        let now = self.environment.wallTime()
+        return try await self.storage.withTransaction(.snapshot) { transaction in
+            try await transaction.memosToAsk(at: .cloud, time: now, limit: self.limits.askedMax).map {
                 RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)
             }
         }
@@ -70,7 +71,7 @@ extension Agent {
         let hasMoreToNumber = try await self.numberRows(unitsMax: 1)
         let session = try self.session()
         let now = self.environment.runningTime()
-        let window = self.state.withLock { $0.window }
+        let window = self.state.withLock { $0.pushWindow }
         let batch = try await self.storage.withTransaction(.snapshot) { transaction -> PushBatch? in
             var queues: [(queue: BatchCutter.Queue, parts: [PushBatch.Part])] = []
             for type in try await transaction.manifestSummary().keys where session.maySend(type, at: now) {
@@ -256,8 +257,7 @@ extension Agent {
             for var memo in try await transaction.memos(in: line, numbers: outcomes.map(\.record.number)) {
                 guard let outcome = byNumber[memo.number] else { continue }
                 memo.note(outcome)
-                // Asked again after the others.
-                memo.nextTry = self.environment.wallTime()
+                memo.nextTry = memo.timeToAsk(after: self.environment.wallTime())
                 try await transaction.updateMemos([memo])
                 let name = EntityName(type: line.type, key: memo.record.key)
                 if let row = try await transaction.outboxRow(name, synID: memo.number) {

@@ -9,7 +9,8 @@ extension Agent: Service {
     /// No state needs a clean end; a shutdown lets the batch that is under way finish.
     /// - Throws: `leaseHeld` or `leaseLost` when another agent works on the database, and what no waiting will mend.
     public func run() async throws {
-        let lease = try await (self.storage as? any LeasingStorage)?.takeLease()
+        let lease = try await self.takeLease()
+        self.logger.notice("ready", metadata: ["branch": "\(self.id)", "version": "\(DataSyncVersion.current)"])
         do {
             try await self.loop(lease)
         } catch {
@@ -17,6 +18,17 @@ extension Agent: Service {
             throw error
         }
         await lease?.release()
+    }
+
+    private func takeLease() async throws -> (any StorageLease)? {
+        guard let storage = self.storage as? any LeasingStorage else { return nil }
+        // A command that looks whether an agent is running holds the lease for an instant.
+        for _ in 0..<4 {
+            do { return try await storage.takeLease() } catch let error as DataSyncError where error.code == .leaseHeld {
+                try await self.environment.clock.sleep(for: .milliseconds(200))
+            }
+        }
+        return try await storage.takeLease()
     }
 
     /// Makes the next cycle begin at once.
@@ -51,8 +63,7 @@ extension Agent: Service {
                 await self.note(nil, error: error)
                 self.logger.warning(
                     "cycle failed; nothing is lost or counted", metadata: ["error": "\(String(reflecting: error))", "failures": "\(failures)"])
-                let reply = AgentReply(succeeded: false, message: "the cycle failed: \(String(reflecting: error))")
-                try? await self.answer(requests, with: reply)
+                try? await self.answer(requests, with: AgentReply(error))
             }
             let delay = self.schedule.delay(
                 hasMore: hasMore, failures: failures, retryAfter: retryAfter, jitter: self.environment.jitter())
@@ -106,7 +117,7 @@ extension Agent: Service {
         do {
             return AgentReply(succeeded: true, message: "record \(memo): \(try await action(memo, request.actor))")
         } catch {
-            return AgentReply(succeeded: false, message: (error as? DataSyncError)?.detail ?? String(reflecting: error))
+            return AgentReply(error)
         }
     }
 

@@ -25,9 +25,22 @@ public struct AgentReply: Codable, Hashable, Sendable {
     public var succeeded: Bool
     /// A sentence for whoever asked.
     public var message: String
+    /// Of the error, if there was one, as ``DataSyncError/Code`` describes itself.
+    public var code: String?
     /// By disposition, for `sync`.
     public var pushed: [String: Int]?
     public var pulled: [String: Int]?
+
+    public init(_ error: any Error) {
+        let error = error as? DataSyncError
+        self.init(succeeded: false, message: error.map { $0.detail ?? $0.description } ?? "an error of an unknown kind: the agent's log has more")
+        self.code = error?.code.description
+    }
+
+    /// What the agent met, as if it had been met here; nil if it succeeded.
+    public func error(operation: StaticString) -> DataSyncError? {
+        self.succeeded ? nil : DataSyncError(self.code.flatMap { DataSyncError.Code($0) } ?? .invalidState, operation: operation, detail: self.message)
+    }
 
     public init(succeeded: Bool, message: String, pushed: [String: Int]? = nil, pulled: [String: Int]? = nil) {
         self.succeeded = succeeded

@@ -38,7 +38,7 @@ extension Hub {
             let number = numbered.record.number
             if var memo = byNumber[number] {
                 memo.note(numbered.outcome)
-                memo.nextTry = now
+                memo.nextTry = memo.timeToAsk(after: now)
                 updates.append(memo)
             } else {
                 // Only what is for this branch can be refused by it.

@@ -27,7 +27,7 @@ extension Hub {
             var answer = try await self.read(request, for: branch, in: transaction)
             answer.hasMore = answer.hasMore || hasMoreRows
             answer.outcomes = try await self.outcomes(of: request.asked, from: branch, in: transaction)
-            answer.asked = try await transaction.memosToAsk(at: branch, limit: self.limits.askedMax).map {
+            answer.asked = try await transaction.memosToAsk(at: branch, time: self.environment.wallTime(), limit: self.limits.askedMax).map {
                 RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)
             }
             return answer

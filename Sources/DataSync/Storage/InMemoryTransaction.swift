@@ -476,10 +476,12 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func memosToAsk(at receiver: ServerID, limit: Int) async throws -> [Memo] {
+    public func memosToAsk(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Memo] {
         self.read { state in
-            let open = state.memos.values.filter { $0.line.receiver == receiver && $0.disposition.isOpen }
-            return open.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }.prefix(limit).map(\.withoutPayload)
+            let found = state.memos.values.filter {
+                $0.line.receiver == receiver && ($0.disposition.isOpen || $0.disposition == .dead && $0.nextTry <= time)
+            }
+            return found.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }.prefix(limit).map(\.withoutPayload)
         }
     }
 

@@ -31,8 +31,9 @@ public protocol MemoTable {
     func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64]
     /// Makes the open rows of an entity due at `time`.
     func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws
-    /// Open rows at `receiver`, which is another server, by when they were last asked about: without payload.
-    func memosToAsk(at receiver: ServerID, limit: Int) async throws -> [Memo]
+    /// Open rows at `receiver`, which is another server, by when they were last asked about: without payload. And dead ones whose
+    /// `nextTry` is not after `time`: a person may have decided on them there.
+    func memosToAsk(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Memo]
     /// Rows of any of `dispositions` above `id`, by id, without payload.
     func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo]
     /// How many rows stand how, by where they are held.
@@ -127,6 +128,10 @@ public struct Memo: Hashable, Sendable {
     public var outcome: Outcome {
         Outcome(self.disposition, reason: self.reason, detail: self.detail, attempts: self.attempts, version: self.version)
     }
+
+    /// When this row, held elsewhere, is asked about again after it was asked about at `time`: an open one after the others, a dead
+    /// one, which only a person changes, not within the next minute.
+    func timeToAsk(after time: Int64) -> Int64 { self.disposition == .dead ? time + 60_000 : time }
 
     public mutating func note(_ outcome: Outcome) {
         self.disposition = outcome.disposition

@@ -3,7 +3,7 @@
 /// `"\(error)"` holds the code and the operation; ``detail``, which may quote a server, is for the operator and shown
 /// by `String(reflecting:)` only. Neither ever holds a payload or a secret.
 public struct DataSyncError: Error, Sendable {
-    public struct Code: Hashable, Sendable, CustomStringConvertible {
+    public struct Code: Hashable, Sendable, LosslessStringConvertible {
         private enum Base: String {
             case invalidConfiguration, storageBusy, commitUnknown, storageUnavailable, storageFailed, storageTooNew
             case storageNotReady, leaseHeld, leaseLost, peerUnreachable, peerInvalid, unauthorized, clockSkew, fenced
@@ -52,6 +52,12 @@ public struct DataSyncError: Error, Sendable {
         public static let invalidInput = Self(.invalidInput)
 
         public var description: String { self.base.rawValue }
+
+        /// The code whose description this is.
+        public init?(_ description: String) {
+            guard let base = Base(rawValue: description) else { return nil }
+            self.base = base
+        }
 
         /// Whether the same unit may succeed at once, without anyone changing anything.
         public var isWorthRunningAgain: Bool { self == .storageBusy || self == .commitUnknown }

@@ -174,12 +174,13 @@ extension SQLTransaction: MemoTable {
         try await self.write("memo", sql, [.int(time)] + self.values(receiver, sender, entity) + [.int(time)])
     }
 
-    public func memosToAsk(at receiver: ServerID, limit: Int) async throws -> [Memo] {
+    public func memosToAsk(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Memo] {
         let sql = """
             select \(Self.columns(withPayload: false)) from sync_memo
-            where receiver = ? and disposition in (\(Self.open)) order by next_try, id limit ?
+            where receiver = ? and (disposition in (\(Self.open)) or (disposition = \(Disposition.dead.rawValue) and next_try <= ?))
+            order by next_try, id limit ?
             """
-        return try await self.read("memo", sql, [.int(receiver.rawValue), .int(limit)]).map(Self.memo)
+        return try await self.read("memo", sql, [.int(receiver.rawValue), .int(time), .int(limit)]).map(Self.memo)
     }
 
     public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
