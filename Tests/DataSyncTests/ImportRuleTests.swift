@@ -40,7 +40,9 @@ import Testing
         }
     }()
 
-    private static let programs: Set<String> = ["DataSyncPrograms", "datasync-cloud", "datasync-local", "datasync-bench"]
+    private static let programs: Set<String> = [
+        "DataSyncPrograms", "datasync-cloud", "datasync-local", "datasync-bench", "datasync-demo",
+    ]
 
     /// Who alone imports what.
     private static let owners: [String: Set<String>] = [
