@@ -61,7 +61,9 @@ struct ConnectionContractTests {
 
     @Test func aDamagedValueIsRefusedNotStored() async throws {
         let bench = try await Self.makeBench()
-        for statement in ["update stock set pieces = 99999999999", "update stock set pieces = 'many'", "insert into stock (id) values (3)", "update stock set pieces = 1 / 0"] {
+        for statement in [
+            "update stock set pieces = 99999999999", "update stock set pieces = 'many'", "insert into stock (id) values (3)", "update stock set pieces = 1 / 0",
+        ] {
             await #expect(throws: (any Error).self) { try await bench.storage.withTransaction { try await $0.execute(Bench.mark(statement)) } }
         }
         #expect(try await bench.texts("select pieces from stock order by id") == [["10"], ["20"]])
@@ -70,7 +72,10 @@ struct ConnectionContractTests {
     @Test func anUpdateThatChangesNothingHasFoundItsRow() async throws {
         let bench = try await Self.makeBench()
         let found = try await bench.storage.withTransaction { transaction in
-            [try await transaction.execute(Bench.mark("update stock set pieces = 10 where id = 1")), try await transaction.execute(Bench.mark("update stock set pieces = ? where id = ?"), [.int(10), .int(9)])]
+            [
+                try await transaction.execute(Bench.mark("update stock set pieces = 10 where id = 1")),
+                try await transaction.execute(Bench.mark("update stock set pieces = ? where id = ?"), [.int(10), .int(9)]),
+            ]
         }
         #expect(found == [1, 0])
     }
@@ -289,7 +294,8 @@ struct ConnectionContractTests {
         let error = await #expect(throws: DataSyncError.self) {
             try await bench.storage.withTransaction { transaction in
                 try await transaction.execute(Bench.mark("set session max_statement_time = 0.2"))
-                _ = try await transaction.query(Bench.mark("select count(*) from information_schema.columns a, information_schema.columns b, information_schema.columns c"))
+                _ = try await transaction.query(
+                    Bench.mark("select count(*) from information_schema.columns a, information_schema.columns b, information_schema.columns c"))
             }
         }
         #expect(error?.code == .storageFailed)
@@ -302,7 +308,10 @@ struct ConnectionContractTests {
         try await bench.run(
             "create table cell (id int not null primary key, i bigint, u bigint unsigned, d double, t mediumtext character set utf8mb4, b mediumblob)")
         var generator = Seeded(seed)
-        let texts = ["", "a", "价格 😀", "\u{0}nul\u{0}", "'`\"\\", String(repeating: "é", count: 700), String(repeating: "x", count: 1_024), String(repeating: "😀y", count: 9_000)]
+        let texts = [
+            "", "a", "价格 😀", "\u{0}nul\u{0}", "'`\"\\", String(repeating: "é", count: 700), String(repeating: "x", count: 1_024),
+            String(repeating: "😀y", count: 9_000),
+        ]
         func maybe(_ value: SQLValue) -> SQLValue { Int.random(in: 0..<4, using: &generator) == 0 ? .null : value }
         let rows: [[SQLValue]] = (0..<Int.random(in: 1...300, using: &generator)).map { id in
             [

@@ -67,7 +67,11 @@ import Testing
             (1292, "Incorrect datetime value: 's3cretvalue' for column `shop`.`member`.`born` at row 3", "born"),
             (3819, "Check constraint 'positive' is violated.", "positive"),
             (4025, "CONSTRAINT `positive` failed for `shop`.`member`", "positive"),
-            (1452, "Cannot add or update a child row: a foreign key constraint fails (`shop`.`orders`, CONSTRAINT `order_member` FOREIGN KEY (`member_id`) REFERENCES `member` (`id`))", "order_member"),
+            (
+                1452,
+                "Cannot add or update a child row: a foreign key constraint fails (`shop`.`orders`, CONSTRAINT `order_member` FOREIGN KEY (`member_id`) REFERENCES `member` (`id`))",
+                "order_member"
+            ),
         ] as [(UInt32, String, String)])
     func aMessageIsReadForTheNameInIt(number: UInt32, message: String, subject: String) {
         #expect(SQLError(.system, number: Int(number), message: message, subject: MySQLErrorTable.subject(number, message: message)).subject == subject)

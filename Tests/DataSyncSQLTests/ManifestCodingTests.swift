@@ -9,7 +9,8 @@ import Testing
         let isOdd = Int.random(in: 0..<4, using: &generator) == 0
         return (0..<Int.random(in: 0...200, using: &generator)).map { _ in
             id += isOdd ? Int64.random(in: 1...1 << 54, using: &generator) : Int64.random(in: 1...3, using: &generator)
-            let time = isOdd
+            let time =
+                isOdd
                 ? [Int64.min, .max, 0, -1, Int64.random(in: .min ... .max, using: &generator)].randomElement(using: &generator)!
                 : 1_700_000_000_000 + Int64.random(in: -5_000...5_000, using: &generator)
             return Manifest.Entry(

@@ -24,30 +24,64 @@ struct BadPayload: Sendable, CustomTestStringConvertible {
     private static func upsert(_ members: String) -> String { "{\"upsert\": {\(members)}}" }
 
     static let all: [BadPayload] = [
-        BadPayload("text for a number", upsert(#""id": 1, "name": "a", "points": "\#(secret)", "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "points"),
-        BadPayload("number for a text", upsert(#""id": 1, "name": 424242, "points": 1, "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "name"),
-        BadPayload("object for a text", upsert(#""id": 1, "name": {"\#(secret)": 1}, "points": 1, "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "name"),
-        BadPayload("array for a number", upsert(#""id": 1, "name": "a", "points": ["\#(secret)"], "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "points"),
-        BadPayload("fraction for an integer", upsert(#""id": 1, "name": "a", "points": 1.5, "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "points"),
-        BadPayload("exponent for an integer", upsert(#""id": 1, "name": "a", "points": 1e2, "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "points"),
-        BadPayload("text for a date", upsert(#""id": 1, "name": "a", "points": 1, "joined": "\#(secret)", "photo": null, "shared": 1"#), .wrongType, names: "joined"),
-        BadPayload("number for a date", upsert(#""id": 1, "name": "a", "points": 1, "joined": 20240102, "photo": null, "shared": 1"#), .wrongType, names: "joined"),
-        BadPayload("bytes that are not base64", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": "\#(secret)", "shared": 1"#), .wrongType, names: "photo"),
-        BadPayload("base64 without padding", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": "AQI", "shared": 1"#), .wrongType, names: "photo"),
-        BadPayload("base64 with bits left over", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": "AQJ=", "shared": 1"#), .wrongType, names: "photo"),
-        BadPayload("null where none may be", upsert(#""id": 1, "name": null, "points": 1, "joined": null, "photo": null, "shared": 1"#), .constraint, names: "name"),
-        BadPayload("a column is missing", upsert(#""id": 1, "name": "\#(secret)", "joined": null, "photo": null, "shared": 1"#), .missingColumn, names: "points"),
-        BadPayload("the key is missing", upsert(#""name": "\#(secret)", "points": 1, "joined": null, "photo": null, "shared": 1"#), .missingColumn, names: "id"),
+        BadPayload(
+            "text for a number", upsert(#""id": 1, "name": "a", "points": "\#(secret)", "joined": null, "photo": null, "shared": 1"#), .wrongType,
+            names: "points"),
+        BadPayload(
+            "number for a text", upsert(#""id": 1, "name": 424242, "points": 1, "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "name"),
+        BadPayload(
+            "object for a text", upsert(#""id": 1, "name": {"\#(secret)": 1}, "points": 1, "joined": null, "photo": null, "shared": 1"#), .wrongType,
+            names: "name"),
+        BadPayload(
+            "array for a number", upsert(#""id": 1, "name": "a", "points": ["\#(secret)"], "joined": null, "photo": null, "shared": 1"#), .wrongType,
+            names: "points"),
+        BadPayload(
+            "fraction for an integer", upsert(#""id": 1, "name": "a", "points": 1.5, "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "points"),
+        BadPayload(
+            "exponent for an integer", upsert(#""id": 1, "name": "a", "points": 1e2, "joined": null, "photo": null, "shared": 1"#), .wrongType, names: "points"),
+        BadPayload(
+            "text for a date", upsert(#""id": 1, "name": "a", "points": 1, "joined": "\#(secret)", "photo": null, "shared": 1"#), .wrongType, names: "joined"),
+        BadPayload(
+            "number for a date", upsert(#""id": 1, "name": "a", "points": 1, "joined": 20240102, "photo": null, "shared": 1"#), .wrongType, names: "joined"),
+        BadPayload(
+            "bytes that are not base64", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": "\#(secret)", "shared": 1"#), .wrongType,
+            names: "photo"),
+        BadPayload(
+            "base64 without padding", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": "AQI", "shared": 1"#), .wrongType, names: "photo"),
+        BadPayload(
+            "base64 with bits left over", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": "AQJ=", "shared": 1"#), .wrongType,
+            names: "photo"),
+        BadPayload(
+            "null where none may be", upsert(#""id": 1, "name": null, "points": 1, "joined": null, "photo": null, "shared": 1"#), .constraint, names: "name"),
+        BadPayload(
+            "a column is missing", upsert(#""id": 1, "name": "\#(secret)", "joined": null, "photo": null, "shared": 1"#), .missingColumn, names: "points"),
+        BadPayload(
+            "the key is missing", upsert(#""name": "\#(secret)", "points": 1, "joined": null, "photo": null, "shared": 1"#), .missingColumn, names: "id"),
         BadPayload("nothing is there", upsert(""), .missingColumn, names: "id"),
-        BadPayload("an unknown column", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": null, "shared": 1, "extra": "\#(secret)""#), .unknownColumn, names: "extra"),
-        BadPayload("a column of the table that is not mapped", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": null, "shared": 1, "own": "\#(secret)""#), .unknownColumn, names: "own"),
+        BadPayload(
+            "an unknown column", upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": null, "shared": 1, "extra": "\#(secret)""#),
+            .unknownColumn, names: "extra"),
+        BadPayload(
+            "a column of the table that is not mapped",
+            upsert(#""id": 1, "name": "a", "points": 1, "joined": null, "photo": null, "shared": 1, "own": "\#(secret)""#), .unknownColumn, names: "own"),
         BadPayload("a deletion with more than its key", #"{"delete": {"id": 1, "name": "\#(secret)"}}"#, .unknownColumn, names: "name"),
-        BadPayload("a column twice", upsert(#""id": 1, "name": "a", "name": "\#(secret)", "points": 1, "joined": null, "photo": null, "shared": 1"#), .malformed, names: "name"),
+        BadPayload(
+            "a column twice", upsert(#""id": 1, "name": "a", "name": "\#(secret)", "points": 1, "joined": null, "photo": null, "shared": 1"#), .malformed,
+            names: "name"),
         BadPayload("the key twice", #"{"delete": {"id": 1, "id": 1}}"#, .malformed, names: "id"),
-        BadPayload("a column twice, once escaped", upsert(#""id": 1, "name": "a", "n\u0061me": "\#(secret)", "points": 1, "joined": null, "photo": null, "shared": 1"#), .malformed, names: "name"),
-        BadPayload("too long a text", upsert(#""id": 1, "name": "\#(secret)\#(String(repeating: "x", count: 40))", "points": 1, "joined": null, "photo": null, "shared": 1"#), .outOfRange, names: "name"),
-        BadPayload("too great a number", upsert(#""id": 1, "name": "a", "points": 99999999999999999999, "joined": null, "photo": null, "shared": 1"#), .outOfRange, names: "points"),
-        BadPayload("too small a number", upsert(#""id": 1, "name": "a", "points": -99999999999999999999, "joined": null, "photo": null, "shared": 1"#), .outOfRange, names: "points"),
+        BadPayload(
+            "a column twice, once escaped",
+            upsert(#""id": 1, "name": "a", "n\u0061me": "\#(secret)", "points": 1, "joined": null, "photo": null, "shared": 1"#), .malformed, names: "name"),
+        BadPayload(
+            "too long a text",
+            upsert(#""id": 1, "name": "\#(secret)\#(String(repeating: "x", count: 40))", "points": 1, "joined": null, "photo": null, "shared": 1"#),
+            .outOfRange, names: "name"),
+        BadPayload(
+            "too great a number", upsert(#""id": 1, "name": "a", "points": 99999999999999999999, "joined": null, "photo": null, "shared": 1"#), .outOfRange,
+            names: "points"),
+        BadPayload(
+            "too small a number", upsert(#""id": 1, "name": "a", "points": -99999999999999999999, "joined": null, "photo": null, "shared": 1"#), .outOfRange,
+            names: "points"),
         BadPayload("no JSON", secret, .malformed, names: "data_detail"),
         BadPayload("nothing", "", .malformed, names: "data_detail"),
         BadPayload("an array", "[\"\(secret)\"]", .malformed, names: "data_detail"),
@@ -59,8 +93,12 @@ struct BadPayload: Sendable, CustomTestStringConvertible {
         BadPayload("the same verb twice", #"{"delete": {"id": 1}, "delete": {"id": 1}}"#, .malformed, names: "data_detail"),
         BadPayload("text behind the value", #"{"delete": {"id": 1}} \#(secret)"#, .malformed, names: "data_detail"),
         BadPayload("it breaks off", #"{"upsert": {"id": 1, "name": "\#(secret)"#, .malformed, names: "data_detail"),
-        BadPayload("half a character", upsert(#""id": 1, "name": "\ud83d", "points": 1, "joined": null, "photo": null, "shared": 1"#), .malformed, names: "data_detail"),
-        BadPayload("a control character", upsert("\"id\": 1, \"name\": \"\(secret)\u{1}\", \"points\": 1, \"joined\": null, \"photo\": null, \"shared\": 1"), .malformed, names: "data_detail"),
+        BadPayload(
+            "half a character", upsert(#""id": 1, "name": "\ud83d", "points": 1, "joined": null, "photo": null, "shared": 1"#), .malformed, names: "data_detail"
+        ),
+        BadPayload(
+            "a control character", upsert("\"id\": 1, \"name\": \"\(secret)\u{1}\", \"points\": 1, \"joined\": null, \"photo\": null, \"shared\": 1"),
+            .malformed, names: "data_detail"),
         BadPayload("another entity", upsert(#""id": 2, "name": "\#(secret)", "points": 1, "joined": null, "photo": null, "shared": 1"#), .forbidden),
     ]
 }

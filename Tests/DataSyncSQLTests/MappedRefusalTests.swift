@@ -81,7 +81,10 @@ import Testing
             "create table thing (id bigint not null primary key, name varchar(20))",
             "create table part (thing bigint not null, n int not null, name varchar(20), primary key (thing, n))",
             "create table part_keys (thing bigint not null, n int not null, name varchar(20) unique, primary key (thing, n))")
-        func child(_ table: String = "part", wire: String = "parts", key: [String] = ["thing", "n"], parentKey: [String: String] = ["thing": "id"], origin: String? = nil) -> ChildMapping {
+        func child(
+            _ table: String = "part", wire: String = "parts", key: [String] = ["thing", "n"], parentKey: [String: String] = ["thing": "id"],
+            origin: String? = nil
+        ) -> ChildMapping {
             ChildMapping(
                 wire: wire, table: TableMapping(table: table, key: key.map { ColumnMapping($0) }, columns: [ColumnMapping("name")], originColumn: origin),
                 parentKey: parentKey)

@@ -30,7 +30,8 @@ struct MappedCompany: Sendable {
               shared smallint not null, note varchar(200))
             """,
             "create table orders (id bigint not null primary key, total decimal(12,2) not null, member bigint)",
-            "create table order_line (`order` bigint not null, line int not null, product varchar(40) not null, qty decimal(10,3) not null, primary key (`order`, line))")
+            "create table order_line (`order` bigint not null, line int not null, product varchar(40) not null, qty decimal(10,3) not null, primary key (`order`, line))"
+        )
         var limits = SyncLimits()
         limits.retryDelays = [.zero, .zero]
         limits.waitingDelay = .nanoseconds(1)

@@ -210,7 +210,8 @@ enum Shop {
         let table = "order`; drop \"group\" '--"
         let quoted = "`\(table.replacing("`", with: "``"))`"
         try await bench.run(
-            "create table \(quoted) (`select` bigint not null primary key, `from``where` varchar(20) not null, `rank` int not null, `a'b\"c` int not null default 3)")
+            "create table \(quoted) (`select` bigint not null primary key, `from``where` varchar(20) not null, `rank` int not null, `a'b\"c` int not null default 3)"
+        )
         let type = try await bench.type(
             TypeMapping(
                 definition: BusinessTypeDefinition(id: 6, name: "odd", priority: 1, route: .all),

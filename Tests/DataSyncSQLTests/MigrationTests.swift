@@ -70,7 +70,8 @@ import Testing
         limits.recordBytesMax = 100
         for _ in 1...2 { try await bench.storage.migrate(limits: limits) }
         await #expect(throws: DataSyncError.self) {
-            try await bench.run("insert into sync_data (data_from_detail, business_type, data_detail) values ('a:1', 1, '\(String(repeating: "x", count: 101))')")
+            try await bench.run(
+                "insert into sync_data (data_from_detail, business_type, data_detail) values ('a:1', 1, '\(String(repeating: "x", count: 101))')")
         }
     }
 
