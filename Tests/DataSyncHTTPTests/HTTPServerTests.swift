@@ -85,7 +85,9 @@ func aHeadBeyondTheBoundsIsRefused(what: String, headers: [String]) async throws
     }
 }
 
-@Test(arguments: ["\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}", "\u{0}\u{0}\u{0}\u{0}\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\r\n\r\nhello\r\n\r\n"])
+@Test(arguments: [
+    "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}", "\u{0}\u{0}\u{0}\u{0}\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\r\n\r\nhello\r\n\r\n",
+])
 func bytesThatAreNoRequestHarmNobody(bytes: String) async throws {
     let cloud = try await makeNoteCloud()
     try await cloud.serve { port async throws in

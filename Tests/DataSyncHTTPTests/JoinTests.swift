@@ -114,7 +114,9 @@ func aWrongJoinTokenIsRefused(what: String) async throws {
 
 @Test func aProxysAnswerToAJoinIsSaidToBeOne() async throws {
     let fake = try FakeCloud()
-    try await fake.serve { _ in FakeCloud.response(502, Array("<html>".utf8)) } _: { port async throws in
+    try await fake.serve { _ in
+        FakeCloud.response(502, Array("<html>".utf8))
+    } _: { port async throws in
         let token = JoinToken(server: 7, secret: String(repeating: "a", count: 32), cloudThumbprint: String(repeating: "b", count: 32))
         let error = await #expect(throws: DataSyncError.self) {
             try await CloudEndpoint("http://127.0.0.1:\(port)").join(token, key: try MachineKey.generate(), software: "test")

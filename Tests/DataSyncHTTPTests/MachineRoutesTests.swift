@@ -89,9 +89,10 @@ func aForgedRequestIsRefusedAndToldNothing(forgery: Forgery) async throws {
 }
 
 /// Whoever may sign a time, may sign the end of time: a join brings its own key.
-@Test(arguments: [
-    (Int64.max - 30, Int64.max), (Int64.min, Int64.min + 30), (Int64.min, Int64.max), (-1, 30), (1 << 40, (1 << 40) + 30),
-] as [(Int64, Int64)])
+@Test(
+    arguments: [
+        (Int64.max - 30, Int64.max), (Int64.min, Int64.min + 30), (Int64.min, Int64.max), (-1, 30), (1 << 40, (1 << 40) + 30),
+    ] as [(Int64, Int64)])
 func aStrangersTimesDoNotStopTheCloud(issued: Int64, expires: Int64) async throws {
     let cloud = try await makeNoteCloud()
     let stranger = try TestBranch(7, cloud: cloud.key)

@@ -29,7 +29,9 @@ func anAnswerThatNobodySignedIsNoAnswer(status: Int, hint: String) async throws 
 
 @Test func aProxyCannotSendABranchAwayForEver() async throws {
     let fake = try FakeCloud()
-    try await fake.serve { _ in FakeCloud.response(503, [], headers: [.retryAfter: "999999999"]) } _: { port async throws in
+    try await fake.serve { _ in
+        FakeCloud.response(503, [], headers: [.retryAfter: "999999999"])
+    } _: { port async throws in
         #expect(await failure(try fake.transport(port))?.retryAfter == .seconds(3_600))
     }
 }
@@ -37,9 +39,13 @@ func anAnswerThatNobodySignedIsNoAnswer(status: Int, hint: String) async throws 
 @Test(arguments: [301, 302, 307, 308])
 func aRedirectIsNotFollowed(status: Int) async throws {
     let fake = try FakeCloud()
-    try await RawServer.serving { _ in .bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", closing: true) } _: { elsewhere in
+    try await RawServer.serving { _ in
+        .bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", closing: true)
+    } _: { elsewhere in
         let target = "http://127.0.0.1:\(elsewhere.port)/datasync/v1/open"
-        try await fake.serve { _ in FakeCloud.response(status, [], headers: [.location: target]) } _: { port async throws in
+        try await fake.serve { _ in
+            FakeCloud.response(status, [], headers: [.location: target])
+        } _: { port async throws in
             let error = await failure(try fake.transport(port))
             #expect(error?.code == .peerUnreachable)
             #expect(error?.detail?.contains("redirect (HTTP \(status))") == true, "\(error?.detail ?? "")")
@@ -93,7 +99,9 @@ func aTamperedAnswerIsNoAnswer(tampering: Tampering) async throws {
 @Test func whatTheCloudSignedButNobodyCanReadIsThePeersFault() async throws {
     let fake = try FakeCloud()
     for body in ["", "<html></html>", "{}", "{\"session\":", "[]", "{\"session\":{\"number\":\"1\",\"epoch\":1}}"] {
-        try await fake.serve { try await fake.answer($0, body: Array(body.utf8)) } _: { port async throws in
+        try await fake.serve {
+            try await fake.answer($0, body: Array(body.utf8))
+        } _: { port async throws in
             let error = await failure(try fake.transport(port))
             #expect(error?.code == .peerInvalid, "\(body): \(String(reflecting: error))")
         }
@@ -102,7 +110,9 @@ func aTamperedAnswerIsNoAnswer(tampering: Tampering) async throws {
 
 @Test func theSignatureAndNotTheContentTypeSaysWhoseAnswerItIs() async throws {
     let fake = try FakeCloud()
-    try await fake.serve { try await fake.answer($0, body: FakeCloud.openAnswer.body, contentType: "text/html; charset=gbk") } _: { port async throws in
+    try await fake.serve {
+        try await fake.answer($0, body: FakeCloud.openAnswer.body, contentType: "text/html; charset=gbk")
+    } _: { port async throws in
         #expect(try await fake.transport(port).open(Ask.open) == FakeCloud.openAnswer)
     }
 }
@@ -111,7 +121,9 @@ func aTamperedAnswerIsNoAnswer(tampering: Tampering) async throws {
     let fake = try FakeCloud()
     let text = String(decoding: FakeCloud.openAnswer.body, as: UTF8.self)
     let body = Array("{\"new\":{\"a\":[1,{}]},\(text.dropFirst())".utf8)
-    try await fake.serve { try await fake.answer($0, body: body) } _: { port async throws in
+    try await fake.serve {
+        try await fake.answer($0, body: body)
+    } _: { port async throws in
         #expect(try await fake.transport(port).open(Ask.open) == FakeCloud.openAnswer)
     }
 }
@@ -119,7 +131,9 @@ func aTamperedAnswerIsNoAnswer(tampering: Tampering) async throws {
 @Test func anErrorThatABranchDoesNotKnowIsThatTheCloudIsAway() async throws {
     let fake = try FakeCloud()
     let body = Array(#"{"error":"teapot","retry_after_ms":5000}"#.utf8)
-    try await fake.serve { try await fake.answer($0, status: 418, body: body) } _: { port async throws in
+    try await fake.serve {
+        try await fake.answer($0, status: 418, body: body)
+    } _: { port async throws in
         let error = await failure(try fake.transport(port))
         #expect(error?.code == .peerUnreachable)
         #expect(error?.retryAfter == .seconds(5))
@@ -138,7 +152,9 @@ func aTamperedAnswerIsNoAnswer(tampering: Tampering) async throws {
 ])
 func aServerThatClosesMidAnswerGaveNone(bytes: String) async throws {
     let fake = try FakeCloud()
-    try await RawServer.serving { _ in .bytes(bytes, closing: true) } _: { server in
+    try await RawServer.serving { _ in
+        .bytes(bytes, closing: true)
+    } _: { server in
         let error = await failure(try fake.transport(server.port))
         #expect(error?.code == .peerUnreachable)
         #expect(error?.detail?.isEmpty == false)
@@ -148,7 +164,11 @@ func aServerThatClosesMidAnswerGaveNone(bytes: String) async throws {
 @Test func aClosedPortIsSaidToBeOne() async throws {
     let fake = try FakeCloud()
     let port = Mutex(0)
-    try await RawServer.serving { _ in .close } _: { server in port.withLock { $0 = server.port } }
+    try await RawServer.serving { _ in
+        .close
+    } _: { server in
+        port.withLock { $0 = server.port }
+    }
     let error = await failure(try fake.transport(port.withLock { $0 }))
     #expect(error?.code == .peerUnreachable)
     #expect(error?.detail?.contains("nobody listens") == true, "\(error?.detail ?? "")")
@@ -177,7 +197,9 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
     limits.answerBytesMax = 100_000
     let transportLimits = limits
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
-    try await RawServer.serving { _ in .bytes(head + String(repeating: "x", count: 200_000), closing: false) } _: { server in
+    try await RawServer.serving { _ in
+        .bytes(head + String(repeating: "x", count: 200_000), closing: false)
+    } _: { server in
         let error = await failure(try fake.transport(server.port, transportLimits))
         #expect(error?.code == .peerUnreachable)
         #expect(error?.detail?.contains("longer than 100000 bytes") == true, "\(error?.detail ?? "")")
@@ -191,7 +213,9 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
     limits.answerBytesMax = 100_000
     let transportLimits = limits
     let bomb = try Gzip.compress([UInt8](repeating: 0x20, count: 4 << 20))
-    try await fake.serve { _ in FakeCloud.response(200, bomb, headers: [.contentEncoding: "gzip"]) } _: { port async throws in
+    try await fake.serve { _ in
+        FakeCloud.response(200, bomb, headers: [.contentEncoding: "gzip"])
+    } _: { port async throws in
         let error = await failure(try fake.transport(port, transportLimits))
         #expect(error?.code == .peerUnreachable)
     }
@@ -214,7 +238,9 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
 
 @Test func everyRequestHasATokenOfItsOwnAndTheConnectionIsKept() async throws {
     let fake = try FakeCloud()
-    try await RawServer.serving { _ in .bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", closing: false) } _: { server in
+    try await RawServer.serving { _ in
+        .bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", closing: false)
+    } _: { server in
         let transport = try fake.transport(server.port)
         for _ in 0..<5 { _ = await failure(transport) }
         let tokens = server.heads.flatMap { $0.split(separator: "\r\n") }.filter { $0.lowercased().hasPrefix("authorization: bearer ") }
@@ -227,7 +253,9 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
 
 @Test func aPrefixOfTheAddressIsNotSigned() async throws {
     let fake = try FakeCloud()
-    try await RawServer.serving { _ in .bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", closing: false) } _: { server in
+    try await RawServer.serving { _ in
+        .bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", closing: false)
+    } _: { server in
         for prefix in ["/shop/eu", "/shop/eu/"] {
             let endpoint = try CloudEndpoint("http://localhost:\(server.port)\(prefix)")
             _ = await failure(HTTPTransport(cloud: endpoint, identity: fake.branch.identity))

@@ -71,7 +71,8 @@ final class RawServer: Sendable {
             let text = String(decoding: self.received, as: UTF8.self)
             guard let end = text.range(of: "\r\n\r\n") else { return nil }
             let head = String(text[..<end.lowerBound])
-            let length = head.split(separator: "\r\n").first { $0.lowercased().hasPrefix("content-length:") }
+            let length =
+                head.split(separator: "\r\n").first { $0.lowercased().hasPrefix("content-length:") }
                 .flatMap { Int($0.split(separator: ":")[1].filter { $0 != " " }) } ?? 0
             guard self.received.count >= head.utf8.count + 4 + length else { return nil }
             self.received.removeFirst(head.utf8.count + 4 + length)
