@@ -121,7 +121,10 @@ let package = Package(
                 "DataSync", "DataSyncMySQL", "DataSyncSQL", "RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
-        .testTarget(name: "DataSyncTests", dependencies: ["DataSync", "DataSyncTesting"], swiftSettings: settings),
+        .testTarget(
+            name: "DataSyncTests",
+            dependencies: ["DataSync", "DataSyncTesting", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings),
         .testTarget(
             name: "DataSyncSQLiteTests", dependencies: ["DataSyncSQLite", "DataSyncTesting"], swiftSettings: settings),
         .testTarget(

@@ -1,6 +1,7 @@
 import Crypto
 import DataSync
 @testable import DataSyncIdentity
+import DataSyncTesting
 import Foundation
 import JWTKit
 import Testing
@@ -295,20 +296,5 @@ func randomBytesAreNoToken(seed: UInt64) async throws {
     // Padding, the other alphabet, white space, impossible lengths, bits that are not zero at the end.
     for text in ["QQ==", "Q", "QUJDR", "+/+/", "QU JD", "QUJD\n", "QR", "QUJ", "é", "QUI=", "\0"] where text != "QUI" {
         #expect(Base64URL.decode(text) == nil, "\(text)")
-    }
-}
-
-/// A generator whose numbers a seed decides.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { self.state = seed }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var word = self.state
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
     }
 }

@@ -2,6 +2,7 @@ import DataSync
 import DataSyncMySQL
 import DataSyncSQL
 import DataSyncSQLite
+import DataSyncTesting
 import Synchronization
 import Testing
 
@@ -307,7 +308,7 @@ struct ConnectionContractTests {
         let bench = try await Bench(kind)
         try await bench.run(
             "create table cell (id int not null primary key, i bigint, u bigint unsigned, d double, t mediumtext character set utf8mb4, b mediumblob)")
-        var generator = Seeded(seed)
+        var generator = SeededGenerator(seed: seed)
         let texts = [
             "", "a", "价格 😀", "\u{0}nul\u{0}", "'`\"\\", String(repeating: "é", count: 700), String(repeating: "x", count: 1_024),
             String(repeating: "😀y", count: 9_000),

@@ -1,10 +1,11 @@
 import DataSync
 @testable import DataSyncSQL
+import DataSyncTesting
 import Testing
 
 @Suite struct ManifestCodingTests {
     /// Entries as an outbox makes them, and some as only a damaged clock or a very old database does.
-    private static func entries(_ generator: inout Seeded) -> [Manifest.Entry] {
+    private static func entries(_ generator: inout SeededGenerator) -> [Manifest.Entry] {
         var id: Int64 = 0
         let isOdd = Int.random(in: 0..<4, using: &generator) == 0
         return (0..<Int.random(in: 0...200, using: &generator)).map { _ in
@@ -21,7 +22,7 @@ import Testing
 
     @Test(arguments: UInt64(1)...100)
     func entriesComeBackAsTheyWere(seed: UInt64) throws {
-        var generator = Seeded(seed)
+        var generator = SeededGenerator(seed: seed)
         let entries = Self.entries(&generator)
         #expect(try ManifestCoding.decode(ManifestCoding.encode(entries)) == entries)
     }
@@ -45,7 +46,7 @@ import Testing
     /// Whatever stands in the table, reading it is an error or entries that make sense: never a crash.
     @Test(arguments: UInt64(1)...100)
     func damageIsAnErrorOrSensible(seed: UInt64) {
-        var generator = Seeded(seed)
+        var generator = SeededGenerator(seed: seed)
         let whole = ManifestCoding.encode(Self.entries(&generator))
         for _ in 0..<200 {
             var bytes = whole

@@ -9,7 +9,7 @@ import Testing
 func makeSQLiteStorage() async throws -> SQLStorage {
     let folder = FileManager.default.temporaryDirectory.appending(path: "datasync-tests")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    let storage = SQLStorage(SQLiteDatabase(path: folder.appending(path: "\(UUID()).sqlite").path), connectionsMax: 4)
+    let storage = SQLStorage(SQLiteDatabase(path: folder.appending(path: "\(UUID()).sqlite").path), connectionsMax: 4, waitMax: .seconds(30))
     try await storage.migrate()
     return storage
 }

@@ -6,6 +6,10 @@ import Testing
 
 /// What is wrong is said, with what to do about it and the documented exit status, and nothing is lost by it.
 @Suite(.serialized) struct BadInputTests {
+    private static func withType(_ route: String, _ table: String) -> String {
+        "storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - {id: 1, name: item, priority: 1, route: \(route), tables: [\(table)]}\n"
+    }
+
     @Test(arguments: [
         ("storage:\n  url: sqlite:./branch.sqlite\n bad indentation: [", "is not YAML"),
         ("storage:\n  urll: sqlite:./branch.sqlite\n", "unknown key 'storage.urll': is 'storage.url' meant?"),
@@ -15,9 +19,9 @@ import Testing
         ("storage:\n  url: sqlite:./branch.sqlite\nlimits:\n  record_bytes: 99999999\n", "record"),
         ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  interval: soon\n", "schedule.interval"),
         ("storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - id: 1\n", "is missing"),
-        ("storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - {id: 1, name: item, priority: 1, route: everywhere, tables: [{table: item, key: [id], columns: [name]}]}\n", "is none of up, origin, all"),
-        ("storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - {id: 1, name: item, priority: 1, route: all, tables: [{table: goods, key: [id], columns: [name]}]}\n", "there is no such table"),
-        ("storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - {id: 1, name: item, priority: 1, route: all, tables: [{table: item, key: [id], columns: [title]}]}\n", "it has no column 'title'"),
+        (Self.withType("everywhere", "{table: item, key: [id], columns: [name]}"), "is none of up, origin, all"),
+        (Self.withType("all", "{table: goods, key: [id], columns: [name]}"), "there is no such table"),
+        (Self.withType("all", "{table: item, key: [id], columns: [title]}"), "it has no column 'title'"),
         ("- just\n- a list\n", "must be a mapping"),
     ])
     func aWrongConfigurationIsRefusedWithItsPlace(text: String, message: String) async throws {

@@ -188,7 +188,8 @@ import Testing
             defer { agent.stop() }
             try agent.waitUntilReady()
             func status(_ port: Int, _ path: String) throws -> String {
-                try CommandResult.of("/usr/bin/env", ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:\(port)\(path)"], in: folder).output
+                try CommandResult.of("/usr/bin/env", ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:\(port)\(path)"], in: folder)
+                    .output
             }
             #expect(try status(desk.port, "/health") == "200")
             #expect(try status(desk.port, "/ready") == "200")

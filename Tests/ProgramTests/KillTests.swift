@@ -113,7 +113,7 @@ private struct Killer {
             do {
                 try site.program?.waitUntilReady()
                 return
-            } catch where site.program?.isRunning != true { try site.start() }
+            } catch  where site.program?.isRunning != true { try site.start() }
         }
     }
 

@@ -180,6 +180,18 @@ extension Agent {
         }
     }
 
+    /// A cloud that takes in numbers without those before them has skipped some: nothing of that is believed.
+    private func checkOrder(_ answer: PushAnswer, of batch: PushBatch) throws {
+        var answered: [BusinessTypeID: Int64] = [:]
+        for (part, run) in zip(batch.parts, answer.runs) where !run.outcomes.isEmpty {
+            let before = try answered[part.type] ?? self.session().stream(part.type)?.answered ?? 0
+            guard part.synID(at: 0) <= before + 1 else {
+                throw DataSyncError(.peerInvalid, operation: "push", detail: "the cloud took in numbers of type \(part.type) and none of those before them")
+            }
+            answered[part.type] = max(before, part.synID(at: run.outcomes.count - 1))
+        }
+    }
+
     // MARK: - Settling
 
     /// Writes what the answer says into the rows, in one transaction.
@@ -189,6 +201,7 @@ extension Agent {
         _ batch: PushBatch, by answer: PushAnswer, isBehindStop: Bool, _ report: inout CycleReport
     ) async throws {
         let now = self.environment.wallTime()
+        try self.checkOrder(answer, of: batch)
         if batch.count > 0 || !answer.outcomes.isEmpty {
             try await self.unit { transaction in
                 var settling = Settling(branch: self.id, batch: batch, answer: answer, now: now)

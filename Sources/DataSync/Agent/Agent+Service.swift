@@ -9,10 +9,10 @@ extension Agent: Service {
     /// No state needs a clean end; a shutdown lets the batch that is under way finish.
     /// - Throws: `leaseHeld` or `leaseLost` when another agent works on the database, and what no waiting will mend.
     public func run() async throws {
-        let lease = try await self.takeLease()
+        var lease = try await self.takeLease()
         self.logger.notice("ready", metadata: ["branch": "\(self.id)", "version": "\(DataSyncVersion.current)"])
         do {
-            try await self.loop(lease)
+            try await self.loop(&lease)
         } catch {
             await lease?.release()
             throw error
@@ -34,8 +34,32 @@ extension Agent: Service {
     /// Makes the next cycle begin at once.
     public func nudge() { self.state.withLock { $0.wasNudged = true } }
 
-    private func loop(_ lease: (any StorageLease)?) async throws {
+    /// Takes the lease again where it was lost, as by a restart of the database.
+    ///
+    /// A database that was cut off goes on for a while holding it for the connection that is gone, so it is asked for a minute.
+    /// - Parameter lostAt: When it was found lost; nil while it is held.
+    /// - Throws: `leaseHeld` if another agent has it.
+    private func keep(_ lease: inout (any StorageLease)?, lostAt: inout Duration?) async throws {
+        guard let storage = self.storage as? any LeasingStorage else { return }
+        if let held = lease, await held.isHeld() { return }
+        await lease?.release()
+        lease = nil
+        // Another agent may have worked here meanwhile: what this one knows is read again, under a new term.
+        self.closeSession()
+        self.state.withLock { $0.term = nil }
+        let now = self.environment.runningTime()
+        let since = lostAt ?? now
+        lostAt = since
+        do { lease = try await storage.takeLease() } catch let error as DataSyncError where error.code == .leaseHeld && now - since < .seconds(60) {
+            throw DataSyncError(.storageUnavailable, operation: "lease", detail: "the lease on the database was lost, and is held by somebody else")
+        }
+        lostAt = nil
+        self.logger.notice("the lease on the database was lost, and is taken again")
+    }
+
+    private func loop(_ lease: inout (any StorageLease)?) async throws {
         var failures = 0
+        var leaseLostAt: Duration?
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             var hasMore = false
             var retryAfter: Duration?
@@ -43,9 +67,7 @@ extension Agent: Service {
             var requests: [(id: String, request: AgentRequest?)] = []
             do {
                 requests = try await self.storage.withTransaction(.snapshot) { try await AgentRequest.pending(in: $0) }
-                if let lease, await !lease.isHeld() {
-                    throw DataSyncError(.leaseLost, operation: "agent", detail: "the lease on the database is gone")
-                }
+                try await self.keep(&lease, lostAt: &leaseLostAt)
                 let report = try await self.cycle()
                 if failures > 0 { self.logger.notice("the cloud is reached again", metadata: ["failures": "\(failures)"]) }
                 failures = 0
@@ -55,7 +77,7 @@ extension Agent: Service {
                 try await self.answer(requests, with: AgentReply(report))
             } catch is CancellationError {
                 return
-            } catch let error as DataSyncError where error.code == .leaseLost || error.code == .storageNotReady || error.code == .storageTooNew {
+            } catch let error as DataSyncError where [.leaseLost, .leaseHeld, .storageNotReady, .storageTooNew].contains(error.code) {
                 throw error
             } catch {
                 failures += 1

@@ -47,6 +47,9 @@ public struct SyncLimits: Hashable, Sendable {
         try require(self.recordBytesMax <= self.batchBytesMax, "limits.record_bytes must not exceed limits.batch_bytes")
         try require(self.recordBytesMax <= self.chunkBytesMax, "limits.record_bytes must not exceed limits.chunk_bytes")
         try require(self.recordBytesMax <= self.openBytesMax, "limits.record_bytes must not exceed limits.open_bytes")
+        // A chunk that is refused whole must find room, or it would be refused for ever.
+        try require(self.chunkRecordsMax <= self.openRecordsMax, "limits.chunk_records must not exceed limits.open_records")
+        try require(self.chunkBytesMax <= self.openBytesMax, "limits.chunk_bytes must not exceed limits.open_bytes")
         try require(self.ageingSlotEvery >= 2, "limits.ageing_slot_every must be at least 2: a slot must be left for priority")
         try require(
             self.retryDelays.count == Outcome.attemptsMax - 1 && self.retryDelays.allSatisfy { $0 >= .zero },

@@ -59,6 +59,13 @@ struct MappedTable: Sendable {
         if parentKey == nil, let column = columns.prefix(mapping.key.count).first(where: { !$0.kind.isWrittenInOneWay }) {
             throw refuse("key column '\(column.name)' must be an integer, a text or a date: the same value of another kind can be written in several ways")
         }
+        if parentKey == nil, !definition.route.isScopedByHome,
+            let column = mapping.key.compactMap({ shape.column($0.column) }).first(where: \.comparesLoosely)
+        {
+            throw refuse(
+                "key column '\(column.name)' has a collation that takes different texts for equal, so one branch's entity could overwrite "
+                    + "another's: alter it to a _bin collation, such as utf8mb4_bin")
+        }
         let mappedKey = Set(mapping.key.map(\.column) + [mapping.originColumn].compactMap { $0 })
         guard mappedKey == Set(shape.primaryKey) else {
             throw refuse(

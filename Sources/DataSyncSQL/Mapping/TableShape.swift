@@ -32,7 +32,7 @@ public struct ColumnShape: Hashable, Sendable {
     public var hasDefault: Bool
     /// Computed by the database: cannot be written.
     public var isGenerated: Bool
-    /// Whether different texts may be equal in this column, as with a collation that ignores case.
+    /// Whether different texts may be equal in this column, as with a collation that ignores case, accents or normal forms.
     public var comparesLoosely: Bool
 }
 
@@ -187,7 +187,7 @@ extension SQLTransaction {
         return ColumnShape(
             name: try row.text(0), kind: kind, isNullable: isNullable, hasDefault: hasDefault,
             isGenerated: extra.contains("generated") && !extra.contains("default_generated") || extra.contains("persistent") || extra.contains("virtual"),
-            comparesLoosely: try row.optionalText(10).map { $0.hasSuffix("_ci") } ?? false)
+            comparesLoosely: try row.optionalText(10).map { !$0.hasSuffix("_bin") && $0 != "binary" } ?? false)
     }
 }
 

@@ -296,15 +296,20 @@ extension SQLTransaction: OutboxTable {
     }
 
     private static func manifest(_ row: SQLRow) throws -> Manifest {
-        Manifest(
+        let entries = try ManifestCoding.decode(try row.bytes(5))
+        // Cut between two entries, the bytes alone would still be whole.
+        guard entries.count == (try row.int(6, as: Int.self)) else {
+            throw DataSyncError(.storageFailed, operation: "manifest", detail: "a row of sync_batch does not hold as many entries as it says")
+        }
+        return Manifest(
             key: ManifestKey(epoch: try row.int(0, as: Int32.self), type: try row.type(1), firstSynID: try row.int(2)),
-            run: try row.fingerprint(3), entries: try ManifestCoding.decode(try row.bytes(5)), settled: try row.int(4, as: Int.self))
+            run: try row.fingerprint(3), entries: entries, settled: try row.int(4, as: Int.self))
     }
 
     public func manifests(
         ofType type: BusinessTypeID, after position: ManifestKey?, limit: Int
     ) async throws -> [Manifest] {
-        let columns = "select epoch, business_type, first_syn, run, settled, entries from sync_batch where business_type = ?"
+        let columns = "select epoch, business_type, first_syn, run, settled, entries, n from sync_batch where business_type = ?"
         let order = " order by epoch, first_syn limit ?"
         guard let position else {
             return try await self.read("manifest", columns + order, [.int(type.rawValue), .int(limit)]).map(Self.manifest)

@@ -1,4 +1,5 @@
 import DataSync
+import DataSyncTesting
 import Synchronization
 
 /// Time that only a test moves, and chance from a seed.

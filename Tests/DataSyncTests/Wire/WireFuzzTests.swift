@@ -1,4 +1,5 @@
 import DataSync
+import DataSyncTesting
 import Testing
 
 /// Valid bodies with something changed. Whatever comes in, it is a message or a typed error.
