@@ -58,7 +58,7 @@ extension Cloud {
 
         func run() async throws {
             try await exiting {
-                shareOneHeap()
+                boundHeaps()
                 let settings = try options.start(.cloud, overrides: ["http.host": host, "http.port": port.map { "\($0)" }])
                 let cloud = try CloudProgram(settings)
                 let logger = cloud.logger

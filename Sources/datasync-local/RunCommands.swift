@@ -62,7 +62,7 @@ extension Local {
 
         func run() async throws {
             try await exiting {
-                shareOneHeap()
+                boundHeaps()
                 let local = try LocalProgram(try options.start(.local, overrides: ["schedule.interval": interval]))
                 let agent = try await local.agent()
                 let services = try local.services(agent)

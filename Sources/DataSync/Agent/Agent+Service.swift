@@ -87,6 +87,7 @@ extension Agent: Service {
                     "cycle failed; nothing is lost or counted", metadata: ["error": "\(String(reflecting: error))", "failures": "\(failures)"])
                 try? await self.answer(requests, with: AgentReply(error))
             }
+            await self.measureVitals()
             let delay = self.schedule.delay(
                 hasMore: hasMore, failures: failures, retryAfter: retryAfter, jitter: self.environment.jitter())
             try await self.wait(delay, isBackingOff: failures > 0)

@@ -128,6 +128,9 @@ struct AgentState: Sendable {
     var lastNote: Duration?
     /// In milliseconds since 1970.
     var lastSuccessTime: Int64?
+    /// When it was last measured what waits, in running time, and when an alarm was last raised about which type.
+    var lastVitals: Duration?
+    var alarmed: [BusinessTypeID: Duration] = [:]
     var isCycling = false
     var wasNudged = false
     /// Records of which the cloud wants to know how they stand.

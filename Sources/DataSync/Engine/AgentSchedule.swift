@@ -8,11 +8,16 @@ public struct AgentSchedule: Hashable, Sendable {
     public var watch: Duration
     /// Waits while cycles fail.
     public var backoff: Backoff
+    /// An unsettled record that is older raises an alarm in the log, and another each time this has passed.
+    public var alarm: Duration
 
-    public init(interval: Duration = .seconds(10), watch: Duration = .milliseconds(200), backoff: Backoff = Backoff()) {
+    public init(
+        interval: Duration = .seconds(10), watch: Duration = .milliseconds(200), backoff: Backoff = Backoff(), alarm: Duration = .seconds(3_600)
+    ) {
         self.interval = interval
         self.watch = watch
         self.backoff = backoff
+        self.alarm = alarm
     }
 
     /// How long to wait after a cycle.

@@ -38,6 +38,7 @@ package struct SettingKey: Sendable {
         SettingKey("schedule.watch", "200ms", "how often the branch's own database is asked for new records", [.local]),
         SettingKey("schedule.backoff", "1s", "the first wait after a cycle that failed; doubles", [.local]),
         SettingKey("schedule.backoff_max", "5m", "the longest", [.local]),
+        SettingKey("schedule.alarm", "1h", "a record that waits for longer raises an alarm in the log, again and again", [.local]),
         SettingKey("http.compression", "true", "whether bodies that gain by it are compressed", [.local]),
         SettingKey("http.deadline", "30s", "for one exchange with the cloud, and more for large bodies", [.local]),
         SettingKey("health.host", "127.0.0.1", "where /health and /ready are answered", [.local]),

@@ -121,7 +121,8 @@ package struct Settings: Sendable {
     package func schedule() throws(DataSyncError) -> AgentSchedule {
         AgentSchedule(
             interval: try self.duration("schedule.interval"), watch: try self.duration("schedule.watch"),
-            backoff: Backoff(base: try self.duration("schedule.backoff"), max: try self.duration("schedule.backoff_max")))
+            backoff: Backoff(base: try self.duration("schedule.backoff"), max: try self.duration("schedule.backoff_max")),
+            alarm: try self.duration("schedule.alarm"))
     }
 
     func httpLimits() throws(DataSyncError) -> HTTPLimits {
