@@ -1,10 +1,15 @@
 import ArgumentParser
 import DataSync
+import DataSyncPrograms
 
 @main
-struct Cloud: AsyncParsableCommand {
+struct Cloud: AsyncParsableCommand, ProgramChoice {
+    static let program = SettingKey.Program.cloud
     static let configuration = CommandConfiguration(
         commandName: "datasync-cloud", abstract: "The cloud side of DataSync: takes in what branches send, and hands out what is for them.",
         version: DataSyncVersion.current,
-        subcommands: [Init.self, Serve.self, Branch.self, Status.self, Dead.self, Put.self, Types.self, Config.self, GrantsCommand.self])
+        subcommands: [
+            Init.self, Serve.self, Branch.self, Status.self, Dead.self, Put.self, TypesCommand<Cloud>.self, ConfigCommand<Cloud>.self,
+            GrantsCommand<Cloud>.self,
+        ])
 }

@@ -1,12 +1,15 @@
 import ArgumentParser
 import DataSync
+import DataSyncPrograms
 
 @main
-struct Local: AsyncParsableCommand {
+struct Local: AsyncParsableCommand, ProgramChoice {
+    static let program = SettingKey.Program.local
     static let configuration = CommandConfiguration(
         commandName: "datasync-local", abstract: "The branch side of DataSync: carries records between this branch's database and the cloud.",
         version: DataSyncVersion.current,
         subcommands: [
-            Init.self, Join.self, Run.self, Sync.self, Status.self, Put.self, Dead.self, Types.self, Config.self, GrantsCommand.self,
+            Init.self, Join.self, Run.self, Sync.self, Status.self, Put.self, Dead.self, TypesCommand<Local>.self, ConfigCommand<Local>.self,
+            GrantsCommand<Local>.self,
         ])
 }
