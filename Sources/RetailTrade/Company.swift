@@ -14,12 +14,14 @@ public final class Company: Sendable {
     ///   - stores: The ids of the branches.
     ///   - programs: Where the two programs are.
     ///   - cloudDatabase: The cloud's, where it is another than the branches'.
+    ///   - port: Where the cloud listens; by default where nobody does.
+    ///   - visiblePort: Where the branches look for it, if something stands between.
     ///   - settings: More YAML for every site, such as shorter waits.
     public init(
         stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, cloudDatabase: SiteDatabase? = nil,
-        settings: String = Company.quickSettings
+        port: Int? = nil, visiblePort: Int? = nil, settings: String = Company.quickSettings
     ) async throws {
-        self.port = try freePort()
+        self.port = try port ?? freePort()
         self.cloud = try await Site(
             id: 0, in: folder, programs: programs, database: cloudDatabase ?? database, settings: "http:\n  port: \(self.port)\n" + settings,
             types: RetailTables.types(.cloud)
@@ -29,7 +31,7 @@ public final class Company: Sendable {
             branches.append(
                 try await Site(
                     id: store, in: folder, programs: programs, database: database,
-                    settings: "cloud:\n  url: http://127.0.0.1:\(self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n" + settings,
+                    settings: "cloud:\n  url: http://127.0.0.1:\(visiblePort ?? self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n" + settings,
                     types: RetailTables.types(.branch)
                 ) { RetailTables.definitions(.branch, isSQLite: $0) })
         }

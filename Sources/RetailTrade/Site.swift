@@ -8,8 +8,8 @@ public import Foundation
 public enum SiteDatabase: Sendable {
     /// A file for each site.
     case sqlite
-    /// A database for each site, on the server behind this socket.
-    case mariadb(socket: String)
+    /// A database for each site, on the server behind this socket, which its program may reach through another one.
+    case mariadb(socket: String, programsSocket: String? = nil)
 }
 
 /// One server of the company: a folder with a configuration and a key, a database with the business's tables and
@@ -44,13 +44,13 @@ public final class Site: @unchecked Sendable {  // the program is started and st
         case .sqlite:
             url = "sqlite:\(self.folder.path)/site.sqlite"
             self.storage = SQLStorage(SQLiteDatabase(path: "\(self.folder.path)/site.sqlite"), connectionsMax: 4, waitMax: .seconds(10))
-        case .mariadb(let socket):
+        case .mariadb(let socket, let programsSocket):
             let schema = "\(parent.lastPathComponent.filter { $0.isLetter || $0.isNumber })_\(name)"
             let server = try await MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: "mysql")).connect()
             _ = try await server.execute("drop database if exists \(schema)", [])
             _ = try await server.execute("create database \(schema)", [])
             await server.close()
-            url = "mysql://root@localhost/\(schema)?socket=\(socket)"
+            url = "mysql://root@localhost/\(schema)?socket=\(programsSocket ?? socket)"
             self.storage = SQLStorage(
                 MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: schema)), connectionsMax: 4, waitMax: .seconds(10))
         }

@@ -1,4 +1,3 @@
-import DataSyncTesting
 import Foundation
 import RetailTrade
 import Testing

@@ -1,0 +1,84 @@
+import DataSync
+import DataSyncSQL
+import Synchronization
+
+/// Applications that trade on every side, and look what became of a transaction when their database went away under it.
+public struct Applications: Sendable {
+    private let company: Company
+    private let data: RetailData
+
+    public init(company: Company, data: RetailData) {
+        self.company = company
+        self.data = data
+    }
+
+    /// Plays the data once, or again and again with new orders.
+    /// - Parameter isOver: Asked between two transactions, once the data has been played.
+    public func trade(until isOver: @escaping @Sendable () -> Bool = { true }) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await self.tradeAtTheCloud(isOver) }
+            for branch in self.company.branches { group.addTask { try await self.trade(at: branch, isOver) } }
+            try await group.waitForAll()
+        }
+    }
+
+    private func tradeAtTheCloud(_ isOver: () -> Bool) async throws {
+        let cloud = self.company.cloud
+        for start in stride(from: 0, to: self.data.products.count, by: 200) {
+            let products = Array(self.data.products[start..<min(start + 200, self.data.products.count)])
+            try await self.persist(at: cloud, unless: "select 1 from product where product_id = \(products[0].id)") { try await cloud.stock(products) }
+        }
+        var round = 0
+        repeat {
+            round += 1
+            for (index, product) in self.data.products.enumerated() where index.isMultiple(of: 50) {
+                if round > 1, isOver() { return }
+                var product = product
+                product.price += round
+                let isDone = "select 1 from product where product_id = \(product.id) and price = \(Cents.text(product.price))"
+                try await self.persist(at: cloud, unless: isDone) { [product] in try await cloud.reprice(product) }
+            }
+        } while !isOver()
+    }
+
+    private func trade(at branch: Site, _ isOver: () -> Bool) async throws {
+        let members = self.data.members.filter { $0.home == branch.id }
+        if let first = members.first {
+            try await self.persist(at: branch, unless: "select 1 from member where household_id = \(first.id)") { try await branch.welcome(members) }
+        }
+        let sales = self.data.orders.filter { $0.store == branch.id }
+        var round = 0
+        repeat {
+            for start in stride(from: 0, to: sales.count, by: 10) {
+                if round > 0, isOver() { return }
+                // The same baskets are bought again, by other numbers.
+                let orders = sales[start..<min(start + 10, sales.count)].map { order in
+                    var order = order
+                    order.id += round * 1_000_000_000_000
+                    return order
+                }
+                try await self.persist(at: branch, unless: "select 1 from orders where basket_id = \(orders[0].id)") { try await branch.sell(orders) }
+                guard var member = members.isEmpty ? nil : members[start / 10 % members.count] else { continue }
+                member.income = "after \(round)/\(start)"
+                let isDone = "select 1 from member where household_id = \(member.id) and income = '\(member.income)'"
+                try await self.persist(at: branch, unless: isDone) { [member] in try await branch.change(member) }
+            }
+            round += 1
+        } while !isOver()
+    }
+
+    /// Does `work` until it is there: a commit whose answer was lost may have happened.
+    private func persist(at site: Site, unless done: String, _ work: () async throws -> Void) async throws {
+        let start = ContinuousClock.now
+        while true {
+            do {
+                guard try await site.storage.withTransaction(.snapshot, { try await $0.query(done).isEmpty }) else { return }
+                try await work()
+                return
+            } catch {
+                guard start.seconds < 60 else { throw error }
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+    }
+}
