@@ -31,7 +31,8 @@ public final class Company: Sendable {
             branches.append(
                 try await Site(
                     id: store, in: folder, programs: programs, database: database,
-                    settings: "cloud:\n  url: http://127.0.0.1:\(visiblePort ?? self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n" + settings,
+                    settings: "cloud:\n  url: http://127.0.0.1:\(visiblePort ?? self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n"
+                        + settings,
                     types: RetailTables.types(.branch)
                 ) { RetailTables.definitions(.branch, isSQLite: $0) })
         }
