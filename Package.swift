@@ -116,6 +116,10 @@ let package = Package(
             dependencies: ["RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: settings),
         .executableTarget(
+            name: "datasync-torture",
+            dependencies: ["RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
+        .executableTarget(
             name: "datasync-bench",
             dependencies: [
                 "DataSync", "DataSyncMySQL", "DataSyncSQL", "RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser"),

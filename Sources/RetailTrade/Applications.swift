@@ -6,10 +6,13 @@ import Synchronization
 public struct Applications: Sendable {
     private let company: Company
     private let data: RetailData
+    private let pace: Duration
 
-    public init(company: Company, data: RetailData) {
+    /// - Parameter pace: How long an application rests between two transactions.
+    public init(company: Company, data: RetailData, pace: Duration = .zero) {
         self.company = company
         self.data = data
+        self.pace = pace
     }
 
     /// Plays the data once, or again and again with new orders.
@@ -74,6 +77,7 @@ public struct Applications: Sendable {
             do {
                 guard try await site.storage.withTransaction(.snapshot, { try await $0.query(done).isEmpty }) else { return }
                 try await work()
+                if self.pace > .zero { try await Task.sleep(for: self.pace) }
                 return
             } catch {
                 guard start.seconds < 60 else { throw error }

@@ -91,7 +91,9 @@ public struct Siege: Sendable {
         return try await withThrowingTaskGroup(of: Outcome.self) { group in
             group.addTask {
                 defer { isDone.raise() }
-                try await Applications(company: company, data: self.data).trade(until: { isOver.isRaised })
+                // About a thousand orders a second, all branches together: what piles up must be carried before it can be compared.
+                let pace: Duration = self.duration > .zero ? .milliseconds(10 * company.branches.count) : .zero
+                try await Applications(company: company, data: self.data, pace: pace).trade(until: { isOver.isRaised })
                 return Outcome()
             }
             group.addTask { try await self.kill(company, servers, isOver: isOver, until: isDone) }
