@@ -56,14 +56,14 @@ private struct RecordingConnection: SQLConnection {
     private func statements(_ kind: TestDatabase) async throws -> (statements: [String], bench: Bench) {
         let log = StatementLog()
         let contract = StorageContract {
-            let storage = SQLStorage(RecordingDatabase(base: try await kind.make(), log: log), connectionsMax: 4)
+            let storage = SQLStorage(RecordingDatabase(base: try await kind.make(), log: log), connectionsMax: 4, waitMax: .seconds(30))
             try await storage.migrate()
             return storage
         }
         for testCase in StorageContract<SQLStorage>.Case.allCases { try await contract.run(testCase) }
         let bench = try await Bench(kind, isMigrated: true)
         try await Shop.create(in: bench)
-        let storage = SQLStorage(RecordingDatabase(base: bench.database, log: log), connectionsMax: 4)
+        let storage = SQLStorage(RecordingDatabase(base: bench.database, log: log), connectionsMax: 4, waitMax: .seconds(30))
         for (mapping, key, upsert) in [
             (Shop.memberMapping, "member:1", Shop.member(1)), (Shop.orderMapping, "order:1", Shop.order(1, lines: [Shop.line(1, 1)])),
         ] {

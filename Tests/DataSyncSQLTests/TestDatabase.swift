@@ -77,7 +77,7 @@ struct Bench: Sendable {
     init(_ kind: TestDatabase, isMigrated: Bool = false) async throws {
         self.kind = kind
         self.database = try await kind.make()
-        self.storage = SQLStorage(self.database, connectionsMax: 4)
+        self.storage = SQLStorage(self.database, connectionsMax: 4, waitMax: .seconds(30))
         if isMigrated { try await self.storage.migrate() }
     }
 

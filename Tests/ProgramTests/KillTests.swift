@@ -2,52 +2,54 @@ import Foundation
 import RetailTrade
 import Testing
 
-/// The same trade, while the programs and the databases are killed (SIGKILL) again and again, at moments that a seed decides.
-@Suite(.serialized) struct KillTests {
-    static let seed = ProcessInfo.processInfo.environment["DATASYNC_TEST_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 1...1_000_000)
+extension WithPrograms {
+    /// The same trade, while the programs and the databases are killed (SIGKILL) again and again, at moments that a seed decides.
+    @Suite struct KillTests {
+        static let seed = ProcessInfo.processInfo.environment["DATASYNC_TEST_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 1...1_000_000)
 
-    @Test(.enabled(if: Programs.hasYearData, Programs.yearHint), .enabled(if: Programs.hasMariaDB, Programs.mariaDBHint))
-    func nothingIsLostAndNothingComesTwiceWhateverIsKilled() async throws {
-        try await Programs.withFolder { folder in
-            let data = try RetailData(folder: Programs.yearData)
-            try await self.tradeUnderFire(data, kills: 36, in: folder)
+        @Test(.enabled(if: Programs.hasYearData, Programs.yearHint), .enabled(if: Programs.hasMariaDB, Programs.mariaDBHint))
+        func nothingIsLostAndNothingComesTwiceWhateverIsKilled() async throws {
+            try await Programs.withFolder { folder in
+                let data = try RetailData(folder: Programs.yearData)
+                try await self.tradeUnderFire(data, kills: 36, in: folder)
+            }
         }
-    }
 
-    /// Where there is no year of trade, the small set still shows it.
-    @Test(.enabled(if: Programs.hasMariaDB, Programs.mariaDBHint))
-    func twoStoresSurviveKillsToo() async throws {
-        try await Programs.withFolder { folder in
-            let data = try RetailData(folder: Programs.demoData)
-            try await self.tradeUnderFire(data, kills: 12, in: folder)
+        /// Where there is no year of trade, the small set still shows it.
+        @Test(.enabled(if: Programs.hasMariaDB, Programs.mariaDBHint))
+        func twoStoresSurviveKillsToo() async throws {
+            try await Programs.withFolder { folder in
+                let data = try RetailData(folder: Programs.demoData)
+                try await self.tradeUnderFire(data, kills: 12, in: folder)
+            }
         }
-    }
 
-    /// Connections are cut as well, between the branches and the cloud and between the programs and their databases.
-    @Test(.enabled(if: Programs.hasMariaDB, Programs.mariaDBHint))
-    func cutConnectionsLoseNothingEither() async throws {
-        try await Programs.withFolder { folder in
-            let data = try RetailData(folder: Programs.demoData)
-            let outcome = try await self.tradeUnderFire(data, kills: 6, in: folder, duration: .seconds(8), isCutting: true)
-            #expect(outcome.cuts > 0)
+        /// Connections are cut as well, between the branches and the cloud and between the programs and their databases.
+        @Test(.enabled(if: Programs.hasMariaDB, Programs.mariaDBHint))
+        func cutConnectionsLoseNothingEither() async throws {
+            try await Programs.withFolder { folder in
+                let data = try RetailData(folder: Programs.demoData)
+                let outcome = try await self.tradeUnderFire(data, kills: 6, in: folder, duration: .seconds(8), isCutting: true)
+                #expect(outcome.cuts > 0)
+            }
         }
-    }
 
-    @discardableResult
-    private func tradeUnderFire(
-        _ data: RetailData, kills: Int, in folder: URL, duration: Duration = .zero, isCutting: Bool = false
-    ) async throws -> Siege.Outcome {
-        print("kills: seed \(Self.seed) (DATASYNC_TEST_SEED=\(Self.seed) plays it again)")
-        let siege = Siege(
-            data: data, folder: folder, programs: Programs.folder, seed: Self.seed, killsMin: kills, duration: duration, isCutting: isCutting)
-        let outcome = try await siege.run()
-        #expect(outcome.comparison.differences == [])
-        #expect(outcome.comparison.doubled == [])
-        #expect(outcome.programKills + outcome.databaseKills >= kills)
-        #expect(outcome.dead == 0)
-        print(
-            "kills: \(outcome.programKills) of programs, \(outcome.databaseKills) of databases, \(outcome.cuts) cuts, \(outcome.up) records up, "
-                + "\(outcome.down) down, \(outcome.comparison.rows) rows compared")
-        return outcome
+        @discardableResult
+        private func tradeUnderFire(
+            _ data: RetailData, kills: Int, in folder: URL, duration: Duration = .zero, isCutting: Bool = false
+        ) async throws -> Siege.Outcome {
+            print("kills: seed \(Self.seed) (DATASYNC_TEST_SEED=\(Self.seed) plays it again)")
+            let siege = Siege(
+                data: data, folder: folder, programs: Programs.folder, seed: Self.seed, killsMin: kills, duration: duration, isCutting: isCutting)
+            let outcome = try await siege.run()
+            #expect(outcome.comparison.differences == [])
+            #expect(outcome.comparison.doubled == [])
+            #expect(outcome.programKills + outcome.databaseKills >= kills)
+            #expect(outcome.dead == 0)
+            print(
+                "kills: \(outcome.programKills) of programs, \(outcome.databaseKills) of databases, \(outcome.cuts) cuts, \(outcome.up) records up, "
+                    + "\(outcome.down) down, \(outcome.comparison.rows) rows compared")
+            return outcome
+        }
     }
 }

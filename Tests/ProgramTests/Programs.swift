@@ -2,6 +2,9 @@ import Foundation
 import RetailTrade
 import Testing
 
+/// The tests that run the two programs as processes: one after the other, since each of them is many processes.
+@Suite(.serialized) enum WithPrograms {}
+
 /// Where the two programs are, and where there is real data.
 enum Programs {
     /// Beside the tests: they are built together.
