@@ -3,6 +3,9 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# Where Debian keeps mariadbd, which is not on the path of an ordinary user.
+export PATH=$PATH:/usr/sbin:/sbin
+
 say() { printf '%s\n' "$*" >&2; }
 
 # Installs Debian packages that are missing. As root, or with sudo.
@@ -48,14 +51,14 @@ start_mariadb() {
     mariadbd --no-defaults --datadir="$mariadb_dir/data" --socket="$mariadb_socket" --skip-networking \
         --pid-file="$mariadb_dir/pid" --log-error="$mariadb_dir/error.log" --skip-log-bin \
         --innodb-buffer-pool-size=256M --innodb-log-file-size=256M --max-allowed-packet=64M \
-        ${mariadb_user:+--user=$mariadb_user} "$@" >/dev/null 2>&1 &
+        ${mariadb_user:+--user=$mariadb_user} "$@" >"$mariadb_dir/stderr.log" 2>&1 &
     echo $! >"$mariadb_dir/started"
     local i
     for i in $(seq 1 300); do
         mariadb-admin --no-defaults --socket="$mariadb_socket" -u root ping >/dev/null 2>&1 && return 0
         sleep 0.1
     done
-    say "the private MariaDB did not start:"; tail "$mariadb_dir/error.log" >&2
+    say "the private MariaDB did not start:"; tail "$mariadb_dir/stderr.log" "$mariadb_dir/error.log" >&2 || true
     return 1
 }
 
