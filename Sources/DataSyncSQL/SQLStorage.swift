@@ -19,17 +19,29 @@ public final class SQLStorage: SyncStorage, LeasingStorage {
         do {
             return try await self.pool.withConnection(access) { connection in
                 let transaction = SQLTransaction(connection, dialect: connection.dialect)
-                try await connection.begin(access)
+                try await Self.orClose(connection) { try await connection.begin(access) }
                 let result: Result
                 do { result = try await body(transaction) } catch {
                     // After any error everything goes: a commit after a lock wait would keep half of the unit.
-                    try? await connection.rollback()
+                    if connection.isUsable { try? await Self.orClose(connection) { try await connection.rollback() } }
                     throw error
                 }
-                if access == .write { try await connection.commit() } else { try await connection.rollback() }
+                try await Self.orClose(connection) {
+                    if access == .write { try await connection.commit() } else { try await connection.rollback() }
+                }
                 return result
             }
         } catch let error as SQLError { throw error.inStorage("transaction") }
+    }
+
+    /// Begins or ends a transaction. A connection on which that failed may be inside of one still, as SQLite is after a
+    /// commit that a deferred constraint refused: nobody gets it again.
+    private static func orClose(_ connection: any SQLConnection, _ step: () async throws -> Void) async throws {
+        do { try await step() } catch {
+            if connection.isUsable { try? await connection.rollback() }
+            await connection.close()
+            throw error
+        }
     }
 
     public func takeLease() async throws -> any StorageLease { try await self.database.takeLease() }

@@ -68,8 +68,9 @@ public final class SQLiteConnection: SQLConnection {
             // The write lock at once: a transaction that becomes a writer later may find that it reads an old state.
             case .write: try database.execute(sql: "begin immediate")
             case .snapshot:
-                try database.execute(sql: "pragma query_only = 1")
                 try database.execute(sql: "begin deferred")
+                // Last: what failed before leaves no connection behind that refuses to write.
+                try database.execute(sql: "pragma query_only = 1")
             }
         }
         self.access.withLock { $0 = access }

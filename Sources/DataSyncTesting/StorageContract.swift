@@ -4,7 +4,7 @@ public import Testing
 /// What every ``SyncStorage`` must do. A storage's tests run each case against a fresh, empty storage.
 public struct StorageContract<Storage: SyncStorage>: Sendable {
     public enum Case: String, CaseIterable, Sendable, CustomTestStringConvertible {
-        case whatThrowsLeavesNothing, whatIsCommittedIsSeen, aSnapshotIsOneState, aSnapshotCannotWrite
+        case whatThrowsLeavesNothing, aCommitThatFailsLeavesNothing, whatIsCommittedIsSeen, aSnapshotIsOneState, aSnapshotCannotWrite
         case settingsAreReplacedAndFoundByPrefix, aServerIsReplacedOnlyByWhoReadItLast, theFenceNeedsSessionEpochAndStatus
         case outboxRowsGetWhatTheyDoNotSay, payloadsAreKeptByteForByte, digestsAreThoseOfTheModel, theFrontierMovesOnce
         case settlingTouchesItsRowsOnly, settlingTypesInTurn, faultsAreShownInTheirRows, namesAreComparedAsBytes
@@ -19,14 +19,23 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
     }
 
     private let makeStorage: @Sendable () async throws -> Storage
+    private let breakCommit: (@Sendable (Storage.Transaction) async throws -> Void)?
 
-    /// - Parameter makeStorage: Makes a storage whose tables are there and empty.
-    public init(makeStorage: @escaping @Sendable () async throws -> Storage) { self.makeStorage = makeStorage }
+    /// - Parameters:
+    ///   - breakCommit: Does something to a transaction that makes its commit fail, for a storage where that can happen.
+    ///   - makeStorage: Makes a storage whose tables are there and empty.
+    public init(
+        breakCommit: (@Sendable (Storage.Transaction) async throws -> Void)? = nil, makeStorage: @escaping @Sendable () async throws -> Storage
+    ) {
+        self.breakCommit = breakCommit
+        self.makeStorage = makeStorage
+    }
 
     public func run(_ testCase: Case) async throws {
         let storage = try await self.makeStorage()
         switch testCase {
         case .whatThrowsLeavesNothing: try await self.whatThrowsLeavesNothing(storage)
+        case .aCommitThatFailsLeavesNothing: try await self.aCommitThatFailsLeavesNothing(storage)
         case .whatIsCommittedIsSeen: try await self.whatIsCommittedIsSeen(storage)
         case .aSnapshotIsOneState: try await self.aSnapshotIsOneState(storage)
         case .aSnapshotCannotWrite: try await self.aSnapshotCannotWrite(storage)
@@ -85,6 +94,22 @@ extension StorageContract {
         }
         #expect(setting == nil)
         #expect(!hasRows)
+    }
+
+    /// Neither of what was written, nor of the transaction itself: whoever comes next has a fresh one.
+    private func aCommitThatFailsLeavesNothing(_ storage: Storage) async throws {
+        guard let breakCommit = self.breakCommit else { return }
+        for _ in 0..<3 {
+            await #expect(throws: (any Error).self) {
+                try await storage.withTransaction { transaction in
+                    try await transaction.putSetting("a", "1")
+                    try await breakCommit(transaction)
+                }
+            }
+            #expect(try await storage.withTransaction(.snapshot) { try await $0.setting("a") } == nil)
+        }
+        try await storage.withTransaction { try await $0.putSetting("b", "1") }
+        #expect(try await storage.withTransaction(.snapshot) { try await $0.setting("b") } == "1")
     }
 
     private func whatIsCommittedIsSeen(_ storage: Storage) async throws {

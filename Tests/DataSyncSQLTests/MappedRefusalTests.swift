@@ -106,6 +106,17 @@ import Testing
         #expect(try await bench.refusal(of: Self.mapping(children: [child()])) == nil)
     }
 
+    @Test func aConstraintThatOnlyTheCommitLooksAtIsRefused() async throws {
+        let bench = try await Bench(.sqlite)
+        try await bench.run(
+            "create table thing (id integer primary key, name text)",
+            "create table late (id integer primary key, name text, owner integer references other (id) DEFERRABLE INITIALLY\n DEFERRED)",
+            "create table other (id integer primary key, name text)",
+            "create table early (id integer primary key, name text, deferred_owner integer references thing (id) deferrable initially immediate)")
+        for table in ["late", "other"] { #expect(try await bench.refusal(of: Self.mapping(table: table))?.contains("'late' is 'initially deferred'") == true) }
+        for table in ["thing", "early"] { #expect(try await bench.refusal(of: Self.mapping(table: table)) == nil) }
+    }
+
     @Test(arguments: TestDatabase.available)
     func anActionTypeCannotBeMapped(kind: TestDatabase) async throws {
         let bench = try await Bench(kind)

@@ -39,6 +39,12 @@ struct MappedTable: Sendable {
         }
         guard let shape else { throw refuse("there is no such table in this database") }
         guard shape.isTransactional else { throw refuse("its engine has no transactions: alter it to InnoDB") }
+        // Nobody could say which of a transaction's records is at fault, and all of them would be tried for ever.
+        guard shape.deferredIn.isEmpty else {
+            throw refuse(
+                "a foreign key of \(shape.deferredIn.map { "'\($0)'" }.joined(separator: ", ")) is 'initially deferred', so a wrong record is "
+                    + "noticed only when everything is committed: declare it without that")
+        }
         guard !shape.primaryKey.isEmpty else { throw refuse("it has no primary key, so a row could not be found again: add one") }
         guard shape.otherUniqueKeys.isEmpty else {
             let keys = shape.otherUniqueKeys.map { "(\($0.joined(separator: ", ")))" }.joined(separator: ", ")

@@ -14,6 +14,9 @@ public struct TableShape: Hashable, Sendable {
     /// The columns of every index, keys included.
     public var indexes: [[String]]
     public var foreignKeys: [ForeignKey]
+    /// Tables with constraints that are looked at only when a transaction is committed, and that writing to this table
+    /// may break: its own, and those that refer to it.
+    public var deferredIn: [String]
 
     public struct ForeignKey: Hashable, Sendable {
         public var columns: [String]
@@ -148,7 +151,7 @@ extension SQLTransaction {
             name: table, isTransactional: engine.lowercased() == "innodb", columns: columns,
             primaryKey: indexes.first { $0.name == "PRIMARY" }?.columns ?? [],
             otherUniqueKeys: indexes.filter { $0.isUnique && $0.name != "PRIMARY" }.map(\.columns),
-            indexes: indexes.map(\.columns), foreignKeys: keys.map(\.key))
+            indexes: indexes.map(\.columns), foreignKeys: keys.map(\.key), deferredIn: [])
     }
 
     private static func mysqlColumn(_ row: SQLRow) throws -> ColumnShape {
@@ -231,7 +234,20 @@ extension SQLTransaction {
         }
         return TableShape(
             name: table, isTransactional: true, columns: columns, primaryKey: key, otherUniqueKeys: unique, indexes: indexes,
-            foreignKeys: keys.sorted { $0.key < $1.key }.map(\.value))
+            foreignKeys: keys.sorted { $0.key < $1.key }.map(\.value), deferredIn: try await self.sqliteDeferred(around: table))
+    }
+
+    private func sqliteDeferred(around table: String) async throws -> [String] {
+        try await self.read(
+            "shape",
+            """
+            select m.name, m.sql from sqlite_master m where m.type = 'table' and m.sql like '%deferred%'
+              and exists (select 1 from pragma_foreign_key_list(m.name) k where lower(?) in (lower(m.name), lower(k."table"))) order by m.name
+            """, [.text(table)]
+        ).compactMap { row in
+            let words = try row.text(1).lowercased().split { !$0.isLetter && !$0.isNumber && $0 != "_" }
+            return zip(words, words.dropFirst()).contains { $0 == "initially" && $1 == "deferred" } ? try row.text(0) : nil
+        }
     }
 
     /// By the declared type, as https://www.sqlite.org/datatype3.html takes it, with the lengths that SQLite itself does
