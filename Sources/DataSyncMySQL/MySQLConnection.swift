@@ -61,7 +61,13 @@ public final class MySQLConnection: SQLConnection {
         try await withTaskCancellationHandler {
             try Task.checkCancellation()
             do {
-                return try await self.session.perform(body)
+                return try await self.session.perform { handle in
+                    do { return try body(handle) } catch {
+                        // libmariadb has closed the socket of a lost connection by itself: its number may be somebody else's.
+                        if handle.isBroken { self.socket.withLock { $0 = -1 } }
+                        throw error
+                    }
+                }
             } catch {
                 if await self.session.isBroken { self.usable.withLock { $0 = false } }
                 if Task.isCancelled {
