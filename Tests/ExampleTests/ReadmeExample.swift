@@ -12,7 +12,7 @@ struct MemberType: BusinessType {
 
     func key(of member: Member) -> EntityKey { EntityKey("member:\(member.id)") }
 
-    func apply(_ change: Change<Member>, in transaction: InMemoryTransaction) async throws {
+    func apply(_ change: Change<Member>, of entity: EntityID, in transaction: InMemoryTransaction) async throws {
         switch change {
         case .upsert(let member), .act(let member): try transaction.setRow("members", "member:\(member.id)", member.name)
         case .delete(let key): try transaction.setRow("members", key.text, nil)

@@ -21,7 +21,7 @@ struct ProductType: BusinessType {
 
     func key(of product: Product) -> EntityKey { EntityKey("product:\(product.id)") }
 
-    func apply(_ change: Change<Product>, in transaction: SQLTransaction) async throws {
+    func apply(_ change: Change<Product>, of entity: EntityID, in transaction: SQLTransaction) async throws {
         switch change {
         case .upsert(let product):
             let tail = transaction.dialect.upsertTail(key: ["id"], replacing: ["name", "price"])
@@ -54,7 +54,7 @@ struct SaleType: BusinessType {
 
     func key(of sale: Sale) -> EntityKey { EntityKey("sale:\(sale.receipt)") }
 
-    func apply(_ change: Change<Sale>, in transaction: SQLTransaction) async throws {
+    func apply(_ change: Change<Sale>, of entity: EntityID, in transaction: SQLTransaction) async throws {
         guard case .act(let sale) = change else { throw RecordFault.refused("a sale is an action") }
         guard sale.quantity > 0 else { throw RecordFault.refused("quantity must be positive") }
         let found = try await transaction.execute(

@@ -35,6 +35,7 @@ extension Agent {
             guard try await transaction.moveOutboxFrontier(from: frontier, to: last.id) else {
                 throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
             }
+            if heads.contains(where: { $0.type.rawValue <= 0 }) { self.reportOnce("sync_data has rows whose business_type is no type's") }
             try await self.writeManifests(over: heads.filter { $0.state == .new }, in: transaction)
             return heads.count == limit
         }
@@ -48,7 +49,15 @@ extension Agent {
             guard hasLate else { continue }
             let count = try await self.unit { transaction in
                 let heads = try await self.lateHeads(in: range, transaction)
-                try await self.writeManifests(over: heads, in: transaction)
+                let states = heads.filter { self.types.definition(of: $0.type)?.kind == .state }
+                let overtaken = try await transaction.overtakenRows(among: states.map(\.id), upTo: transaction.outboxFrontier())
+                // An older state must not be sent after a newer one of its entity: the newer row holds all of it, since its
+                // transaction waited for the older one's.
+                let settlements = heads.filter { overtaken.contains($0.id) }.map {
+                    OutboxSettlement(id: $0.id, type: $0.type, synID: 0, state: .settled, reason: .superseded)
+                }
+                if !settlements.isEmpty { _ = try await transaction.settleOutbox(settlements, origin: self.id) }
+                try await self.writeManifests(over: heads.filter { !overtaken.contains($0.id) }, in: transaction)
                 return heads.count
             }
             self.logger.debug("numbered rows that committed late", metadata: ["rows": "\(count)"])
@@ -63,6 +72,7 @@ extension Agent {
     }
 
     private func writeManifests(over heads: [OutboxHead], in transaction: Storage.Transaction) async throws {
+        let heads = heads.filter { $0.type.rawValue > 0 }
         guard !heads.isEmpty, let epoch = self.state.withLock({ $0.term })?.epoch else { return }
         let run = self.environment.fingerprint()
         var manifests: [Manifest] = []

@@ -18,7 +18,11 @@ extension Agent {
 
     /// Decides that a record which this branch refused shall have no effect here.
     public func discardMemo(_ id: Int64, actor: String) async throws {
-        _ = try await self.heldMemo(id, operation: "discard")
+        let held = try await self.heldMemo(id, operation: "discard")
+        guard held.reason != .behind else {
+            throw DataSyncError(
+                .invalidState, operation: "discard", detail: "record \(id) waits behind an earlier one of its entity: decide about that one first")
+        }
         try await self.unit { transaction in
             guard var memo = try await transaction.memo(id), memo.disposition.isOpen || memo.disposition == .dead,
                 try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)

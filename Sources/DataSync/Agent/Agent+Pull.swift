@@ -139,7 +139,7 @@ extension Agent {
         for index in indices {
             let item = work.items[index]
             let isChangedHere =
-                !work.changedHere.isEmpty
+                !work.changedHere.isEmpty && self.isOfOwnScope(item.log.entity)
                 && work.changedHere.contains(EntityName(type: item.type, key: item.log.record.key))
             switch judge.verdict(for: item, at: index, blamed: work.blamed[index], isChangedHere: isChangedHere) {
             case .superseded: superseded += 1
@@ -184,8 +184,8 @@ extension Agent {
         let states = Set(byType.keys).filter { self.types.definition(of: $0)?.kind == .state }
         let own = states.isEmpty ? [] : try await transaction.typesInOutbox(among: states)
         guard !own.isEmpty else { return }
-        let written = records.lazy.map(\.prepared.record).filter { own.contains($0.type) }
-        let names = Set(written.map { EntityName(type: $0.type, key: $0.key) })
+        let written = records.lazy.map(\.prepared).filter { own.contains($0.record.type) && self.isOfOwnScope($0.entity) }
+        let names = Set(written.map { EntityName(type: $0.record.type, key: $0.record.key) })
         let changed = try await transaction.unsettledNames(among: names)
         guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
     }

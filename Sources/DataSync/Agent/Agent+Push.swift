@@ -21,12 +21,16 @@ extension Agent {
             var flight = PushFlight()
             var asking = try await self.numbersToAsk()
             var landed: [PushExchange] = []
+            var batches = 0
             while true {
-                while flight.mayTakeOff, !Task.isShuttingDownGracefully, let batch = try await self.nextBatch(asking: asking, &report) {
+                while flight.mayTakeOff, !Task.isShuttingDownGracefully, batches < Self.batchesMax,
+                    let batch = try await self.nextBatch(asking: asking, &report)
+                {
                     asking = []
                     self.updateSession { session in
                         for (type, number) in batch.lastNumbers { session.handOver(type, through: number) }
                     }
+                    batches += 1
                     let number = flight.takeOff()
                     group.addTask { PushExchange(number: number, batch: batch, answer: await self.send(batch)) }
                 }
@@ -36,11 +40,17 @@ extension Agent {
                 let mayGoOn = flight.settle(landed.count)
                 landed = []
                 if mayGoOn { continue }
-                guard let exchange = try await group.next() else { return }
+                guard let exchange = try await group.next() else {
+                    if batches == Self.batchesMax { report.hasMore = true }
+                    return
+                }
                 landed = flight.land(exchange)
             }
         }
     }
+
+    /// A cycle's push ends, though there be more: what the cloud has, retries and requests must not wait for a long backlog.
+    private static var batchesMax: Int { 50 }
 
     private func send(_ batch: PushBatch) async -> Result<PushAnswer, any Error> {
         do {
@@ -147,7 +157,7 @@ extension Agent {
                 metadata: ["type": "\(part.type)", "syn_id": "\(synID)", "id": "\(entry.id)"])
             return .void
         }
-        guard let key = row.key else { return .unsendable(uid: row.uid, key: row.substituteKey, reason: .unsendable) }
+        guard let key = row.key, row.isWritable else { return .unsendable(uid: row.uid, key: row.substituteKey, reason: .unsendable) }
         guard row.head.digest == entry.digest else {
             self.logger.critical(
                 "a row of sync_data changed after it was numbered: it is not sent",

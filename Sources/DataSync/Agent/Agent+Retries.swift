@@ -47,11 +47,16 @@ extension Agent {
         let runningTime = self.environment.runningTime()
         guard var memo = try await transaction.memo(id), memo.line.receiver == self.id else { return nil }
         guard memo.tries == tries else { return memo.outcome }
-        guard memo.holdsPayload,
-            memo.disposition.isOpen || (byPerson && memo.disposition == .dead), let handler = self.types[memo.line.type],
-            byPerson || self.state.withLock({ $0.breaker.wait(for: memo.line.type, at: runningTime) }) == nil,
-            try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
-        else { return nil }
+        guard memo.holdsPayload, memo.disposition.isOpen || (byPerson && memo.disposition == .dead) else { return nil }
+        guard let handler = self.types[memo.line.type],
+            byPerson || self.state.withLock({ $0.breaker.wait(for: memo.line.type, at: runningTime) }) == nil
+        else {
+            // Else those of a type that stands still would be found first each time, and no others.
+            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay
+            try await transaction.updateMemos([memo])
+            return nil
+        }
+        guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         memo.tries += 1
         let now = self.environment.wallTime()
         let wasDead = memo.disposition == .dead
@@ -93,7 +98,8 @@ extension Agent {
             return Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
         }
         guard definition.kind == .state else { return .applied(version: memo.number) }
-        let changed = try await transaction.unsettledNames(among: [EntityName(type: definition.id, key: memo.record.key)])
+        let isOwn = self.isOfOwnScope(memo.entity)
+        let changed = try await transaction.unsettledNames(among: isOwn ? [EntityName(type: definition.id, key: memo.record.key)] : [])
         guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
         try await transaction.raiseEntities([
             EntityState(

@@ -112,6 +112,11 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
 
     /// The scope of an entity of this branch's own.
     func ownScope(_ definition: BusinessTypeDefinition) -> ServerID { definition.route.isScopedByHome ? self.id : .cloud }
+
+    /// Whether a row of this branch's outbox can be about `entity`: another branch's `transfer:1` is not this one's.
+    func isOfOwnScope(_ entity: EntityID) -> Bool {
+        self.types.definition(of: entity.type).map { self.ownScope($0) == entity.scope } ?? false
+    }
 }
 
 struct AgentState: Sendable {

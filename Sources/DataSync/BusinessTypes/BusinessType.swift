@@ -11,7 +11,7 @@ import FoundationEssentials
 ///
 ///     func key(of member: Member) -> EntityKey { EntityKey("member:\(member.id)") }
 ///
-///     func apply(_ change: Change<Member>, in transaction: SQLTransaction) async throws { … }
+///     func apply(_ change: Change<Member>, of entity: EntityID, in transaction: SQLTransaction) async throws { … }
 /// }
 /// ```
 ///
@@ -36,7 +36,10 @@ public protocol BusinessType<Transaction>: RecordHandler {
     func key(of payload: Payload) -> EntityKey
 
     /// Applies one change. Throw ``RecordFault`` to refuse it; any other error counts as the system's.
-    func apply(_ change: Change<Payload>, in transaction: Transaction) async throws
+    ///
+    /// - Parameter entity: What it is about. With the routes `up`, `origin` and `target` two branches may have an `order:1` each, which
+    ///   are two entities: a handler of such a type keeps them apart by `entity.scope`, their home, or one branch writes another's row.
+    func apply(_ change: Change<Payload>, of entity: EntityID, in transaction: Transaction) async throws
 }
 
 /// What a typed record says of its entity.
@@ -120,7 +123,7 @@ extension BusinessType {
             guard let change = prepared.content as? Change<Payload> else {
                 preconditionFailure("a record of type \(self.id) was prepared by another handler")
             }
-            do { try await self.apply(change, in: transaction) } catch let fault as RecordFault {
+            do { try await self.apply(change, of: prepared.entity, in: transaction) } catch let fault as RecordFault {
                 throw IndexedRecordFault(index: index, fault: fault)
             }
         }

@@ -46,7 +46,8 @@ struct CloudUnit<Storage: SyncStorage> {
     /// - Returns: Nil if it was taken in, or what is held against it.
     mutating func admit(_ prepared: PreparedRecord, isEcho: Bool = false) async throws -> RecordFault? {
         let definition = self.definition(prepared.record.type)
-        if definition.route == .target, !prepared.isDeletion {
+        // A deletion goes where its entity went, and need not say so; if it does, it may not say more than any record.
+        if definition.route == .target, !prepared.isDeletion || prepared.record.target.isBranch {
             guard prepared.record.origin.isCloud || definition.targets.allows(prepared.record.target) else {
                 return .refused(.forbidden, detail: nil)
             }

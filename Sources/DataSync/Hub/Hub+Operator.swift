@@ -19,7 +19,11 @@ extension Hub {
 
     /// Decides that a record shall have no effect. Its entity goes on; its origin gets the entity's present state.
     public func discardMemo(_ id: Int64, actor: String) async throws {
-        _ = try await self.heldMemo(id, operation: "discard")
+        let held = try await self.heldMemo(id, operation: "discard")
+        guard held.reason != .behind else {
+            throw DataSyncError(
+                .invalidState, operation: "discard", detail: "record \(id) waits behind an earlier one of its entity: decide about that one first")
+        }
         try await self.unit { transaction in
             guard var memo = try await transaction.memo(id), memo.disposition.isOpen || memo.disposition == .dead,
                 try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)

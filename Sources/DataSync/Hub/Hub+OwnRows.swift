@@ -63,7 +63,7 @@ extension Hub {
             guard let id = Int32(name.dropFirst(SettingName.heldPrefix.count)).map(BusinessTypeID.init(rawValue:)),
                 self.types[id] != nil, let first = Int64(value)
             else { continue }
-            for _ in 0..<5 {
+            for _ in 0..<50 {
                 guard try await self.numberOwnRows(.held(id, after: first - 1)) == .none else { continue }
                 try await self.unit { try await $0.removeSetting(name) }
                 return true
@@ -94,16 +94,35 @@ extension Hub {
                     throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
                 }
             }
-            let numbered = rows.isEmpty ? 0 : try await self.number(rows, isGuessing: isGuessing, in: transaction)
-            guard let frontier else { return numbered == 0 ? .none : .some }
+            // Only what stands below the frontier can have been overtaken.
+            let overtaken = frontier == nil ? try await self.settleOvertaken(rows, in: transaction) : []
+            let left = overtaken.isEmpty ? rows : rows.filter { !overtaken.contains($0.id) }
+            let numbered = left.isEmpty ? 0 : try await self.number(left, isGuessing: isGuessing, in: transaction)
+            guard let frontier else { return numbered + overtaken.count == 0 ? .none : .some }
             return frontier.isFull ? .full : .some
         }
+    }
+
+    /// Settles states that committed so late that a newer one of their entity is in the log already. The newer row holds all of it,
+    /// since its transaction waited for theirs; after it they would bring the older state back.
+    private func settleOvertaken(_ rows: [OutboxRow], in transaction: Storage.Transaction) async throws -> Set<Int64> {
+        let states = rows.filter { $0.state == .new && self.types.definition(of: $0.head.type)?.kind == .state }
+        let overtaken = try await transaction.overtakenRows(among: states.map(\.id), upTo: transaction.outboxFrontier())
+        let settlements = states.filter { overtaken.contains($0.id) }.map {
+            OutboxSettlement(id: $0.id, type: $0.head.type, synID: 0, state: .settled, reason: .superseded)
+        }
+        if !settlements.isEmpty, try await transaction.settleOutbox(settlements, origin: .cloud) != settlements.count {
+            throw DataSyncError(.storageBusy, operation: "number", detail: "another replica numbered the same rows")
+        }
+        return overtaken
     }
 
     private func read(
         _ selection: OwnRowSelection, in transaction: Storage.Transaction
     ) async throws -> (rows: [OutboxRow], frontier: FrontierMove?) {
         let limit = self.limits.chunkRecordsMax
+        // Read whole, without a look at their sizes: few at a time.
+        let wholeMax = min(limit, 64)
         switch selection {
         case .new:
             let frontier = try await transaction.outboxFrontier()
@@ -115,9 +134,9 @@ extension Hub {
             let heads = self.capped(Array(new.filter { self.types[$0.type] != nil }.prefix(limit)))
             return (heads.isEmpty ? [] : try await transaction.outboxRows(heads.map(\.id)), nil)
         case .named(let names):
-            return (try await transaction.newOutboxRows(of: names, limit: limit), nil)
+            return (try await transaction.newOutboxRows(of: names, limit: wholeMax), nil)
         case .held(let type, let id):
-            return (try await transaction.newOutboxRows(ofType: type, after: id, limit: limit), nil)
+            return (try await transaction.newOutboxRows(ofType: type, after: id, limit: wholeMax), nil)
         }
     }
 
@@ -188,7 +207,9 @@ extension Hub {
     private func prepareOwn(
         _ row: OutboxRow, epoch: Int32, handler: any RecordHandler<Storage.Transaction>
     ) throws(RecordFault) -> PreparedRecord {
-        guard let key = row.key else { throw .refused(.unsendable, detail: "data_from_detail must be 1 to 190 bytes of UTF-8") }
+        guard let key = row.key, row.isWritable else {
+            throw .refused(.unsendable, detail: "data_from_detail must be 1 to 190 bytes of UTF-8, and data_to_server_id must not be negative")
+        }
         guard row.head.bytes <= self.limits.recordBytesMax else { throw .refused(.tooBig, detail: nil) }
         let record = SyncRecord(
             stream: StreamID(origin: .cloud, epoch: epoch, type: row.head.type), synID: 0, uid: row.uid, key: key,

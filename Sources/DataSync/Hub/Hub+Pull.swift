@@ -1,3 +1,5 @@
+import Logging
+
 import Synchronization
 
 extension Hub {
@@ -17,7 +19,12 @@ extension Hub {
         // What the cloud's applications wrote meanwhile, as much as this pull can hand out. Where the log holds enough for
         // it, the timer numbers the rest.
         var hasMoreRows = hasOwnRows
-        if hasOwnRows, !isFull { hasMoreRows = try await self.numberOwnRows(unitsMax: 1) }
+        if hasOwnRows, !isFull {
+            do { hasMoreRows = try await self.numberOwnRows(unitsMax: 1) } catch let error as DataSyncError {
+                // What is in the log can be handed out all the same.
+                self.logger.warning("the cloud's own rows could not be numbered", metadata: ["error": "\(String(reflecting: error))"])
+            }
+        }
         try await self.noteSeen(branch, request.session)
         return try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)

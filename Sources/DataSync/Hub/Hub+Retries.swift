@@ -56,7 +56,12 @@ extension Hub {
             // Another replica may have tried it since it was found to be due.
             retrier == .person || memo.nextTry <= self.environment.wallTime()
         else { return nil }
-        guard let handler = self.types[memo.line.type], retrier == .person || self.wait(for: memo.line.type) == nil else { return nil }
+        guard let handler = self.types[memo.line.type], retrier == .person || self.wait(for: memo.line.type) == nil else {
+            // Else those of a type that stands still would be found first each time, and no others.
+            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay
+            try await transaction.updateMemos([memo])
+            return nil
+        }
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         memo.tries += 1
         let now = self.environment.wallTime()
@@ -94,7 +99,9 @@ extension Hub {
     ) async throws -> Outcome {
         var unit = CloudUnit(hub: self, transaction: transaction)
         try await unit.lock([memo.entity])
-        if let fault = try await self.apply(memo, handler: handler, blamed: blamed, isEcho: wasDead, unit: &unit) {
+        // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected.
+        let isEcho = wasDead && handler.definition.kind == .state
+        if let fault = try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
             let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
             let outcome = Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
             if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden {

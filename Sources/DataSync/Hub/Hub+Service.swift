@@ -10,20 +10,16 @@ extension Hub: Service {
         let backoff = Backoff()
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             var delay = Duration.seconds(1)
-            do {
-                let hasMoreRows = try await self.numberOwnRows()
-                let hasMoreTries = try await self.retryDue()
-                failures = 0
-                if hasMoreRows || hasMoreTries { delay = .zero }
-            } catch is CancellationError {
-                return
-            } catch {
-                failures += 1
-                delay = backoff.delay(failures: failures, jitter: self.environment.jitter())
-                self.logger.error(
-                    "the cloud's own work failed and will be tried again",
-                    metadata: ["error": "\(String(reflecting: error))", "retry_after": "\(delay)"])
+            var hasFailed = false
+            // Neither waits for the other's troubles.
+            for work in [{ try await self.numberOwnRows() }, { try await self.retryDue() }] as [() async throws -> Bool] {
+                do { if try await work() { delay = .zero } } catch is CancellationError { return } catch {
+                    hasFailed = true
+                    self.logger.error("the cloud's own work failed and will be tried again", metadata: ["error": "\(String(reflecting: error))"])
+                }
             }
+            failures = hasFailed ? failures + 1 : 0
+            if hasFailed { delay = backoff.delay(failures: failures, jitter: self.environment.jitter()) }
             try await self.environment.sleepUnlessShuttingDown(for: delay)
         }
     }

@@ -165,6 +165,18 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
+    public func overtakenRows(among ids: [Int64], upTo frontier: Int64) async throws -> Set<Int64> {
+        self.read { state in
+            let asked = Set(ids)
+            let others = state.outbox.prefix(Int(frontier)).filter { !asked.contains($0.id) }
+            let rows = state.outbox.filter { asked.contains($0.id) }
+            let overtaken = rows.filter { row in
+                others.contains { $0.id > row.id && $0.name != nil && $0.name == row.name && $0.target == row.target }
+            }
+            return Set(overtaken.map(\.id))
+        }
+    }
+
     public func newOutboxRows(of names: Set<EntityName>, limit: Int) async throws -> [OutboxRow] {
         self.read { state in
             Array(state.outbox.lazy.filter { $0.state == .new && $0.name.map { names.contains($0) } ?? false }.prefix(limit))

@@ -133,6 +133,9 @@ public struct Memo: Hashable, Sendable {
     /// one, which only a person changes, not within the next minute.
     func timeToAsk(after time: Int64) -> Int64 { self.disposition == .dead ? time + 60_000 : time }
 
+    /// How long a record of a type that is stopped, or not configured any more, is left alone: in milliseconds, counting nothing.
+    static let standstillDelay: Int64 = 60_000
+
     public mutating func note(_ outcome: Outcome) {
         self.disposition = outcome.disposition
         self.reason = outcome.reason

@@ -29,6 +29,9 @@ public protocol OutboxTable {
     func typesInOutbox(among types: Set<BusinessTypeID>) async throws -> Set<BusinessTypeID>
     /// Which of `names` have committed rows that are not settled: new, numbered, or open at the peer.
     func unsettledNames(among names: Set<EntityName>) async throws -> Set<EntityName>
+    /// Those of the rows `ids` that a later one has overtaken: one of the same type, name and target, with a greater id up to
+    /// `frontier`, that is not among `ids` itself.
+    func overtakenRows(among ids: [Int64], upTo frontier: Int64) async throws -> Set<Int64>
     /// The new rows of `names`, by id. At the cloud, where rows are settled when they are numbered.
     func newOutboxRows(of names: Set<EntityName>, limit: Int) async throws -> [OutboxRow]
     /// The row with this number in an own stream, once it is settled or open; slow without `name`.
@@ -163,6 +166,8 @@ public struct OutboxRow: Hashable, Sendable {
 
     public var id: Int64 { self.head.id }
     public var state: OutboxState { self.head.state }
+    /// Whether a message can hold the row as it is: not every database checks what applications insert.
+    var isWritable: Bool { self.target >= .cloud && (1...EntityKey.bytesMax).contains(self.key?.text.utf8.count ?? 0) }
     /// What a row is called whose `data_from_detail` cannot be sent.
     var substituteKey: EntityKey { EntityKey("unnamed:\(self.id)") }
 }

@@ -73,6 +73,11 @@ public struct SQLDialect: Hashable, Sendable {
         self.isSQLite ? "\(table) indexed by \(index)" : "\(table) force index (\(index))"
     }
 
+    /// The same, by another name.
+    func from(_ table: String, as name: String, index: String) -> String {
+        self.isSQLite ? "\(table) as \(name) indexed by \(index)" : "\(table) as \(name) force index (\(index))"
+    }
+
     /// The number of bytes of a text.
     func byteCount(_ column: String) -> String { self.isSQLite ? "length(cast(\(column) as blob))" : "length(\(column))" }
 

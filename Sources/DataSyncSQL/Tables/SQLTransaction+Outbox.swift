@@ -117,6 +117,23 @@ extension SQLTransaction: OutboxTable {
         return try await self.read("outbox", sql, [.int(type.rawValue), .int(id), .int(limit)]).map(Self.row)
     }
 
+    public func overtakenRows(among ids: [Int64], upTo frontier: Int64) async throws -> Set<Int64> {
+        var overtaken: Set<Int64> = []
+        // Few rows commit late; of a list, more are looked at in turn.
+        for start in stride(from: 0, to: ids.count, by: 256) {
+            let part = SQLDialect.padded(ids[start..<min(start + 256, ids.count)].map { .int($0) })
+            let list = SQLDialect.placeholders(part.count)
+            let sql = """
+                select distinct o.id from sync_data o join \(self.dialect.from("sync_data", as: "n", index: "sync_data_name"))
+                  on n.business_type = o.business_type and n.data_from_detail = o.data_from_detail
+                  and n.data_to_server_id = o.data_to_server_id and n.id > o.id and n.id <= ?
+                where o.id in (\(list)) and n.id not in (\(list))
+                """
+            for row in try await self.read("outbox", sql, [.int(frontier)] + part + part) { overtaken.insert(try row.int(0)) }
+        }
+        return overtaken
+    }
+
     public func typesInOutbox(among types: Set<BusinessTypeID>) async throws -> Set<BusinessTypeID> {
         var found: Set<BusinessTypeID> = []
         let table = self.dialect.from("sync_data", index: "sync_data_name")

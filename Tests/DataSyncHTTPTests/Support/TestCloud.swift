@@ -93,7 +93,7 @@ struct NoteType: BusinessType {
 
     func key(of note: Note) -> EntityKey { EntityKey("note:\(note.id)") }
 
-    func apply(_ change: Change<Note>, in transaction: InMemoryTransaction) async throws {
+    func apply(_ change: Change<Note>, of entity: EntityID, in transaction: InMemoryTransaction) async throws {
         switch change {
         case .upsert(let note):
             let count = transaction.row("effects", "\(note.id)").flatMap { Int($0) } ?? 0

@@ -71,12 +71,11 @@ extension Duration {
 }
 
 @Suite struct OutboxSweepTests {
-    @Test func aStartLooksAtEverythingBelowTheFrontierInTurn() {
+    @Test func aStartLooksAtTheNewestIdsFirstAndAtAllOthersInTurn() {
         var sweep = OutboxSweep()
-        #expect(sweep.nextRanges(frontier: 12_000, at: .seconds(1)) == [1...5_000])
-        #expect(sweep.nextRanges(frontier: 12_000, at: .seconds(2)) == [5_001...10_000])
-        #expect(sweep.nextRanges(frontier: 12_000, at: .seconds(3)) == [10_001...12_000])
-        #expect(sweep.nextRanges(frontier: 12_000, at: .seconds(4)) == [1...5_000])
+        #expect(sweep.nextRanges(frontier: 12_000, at: .seconds(1)) == [7_001...12_000, 2_001...7_000])
+        #expect(sweep.nextRanges(frontier: 12_000, at: .seconds(2)) == [7_001...12_000, 1...2_000])
+        #expect(sweep.nextRanges(frontier: 12_000, at: .seconds(3)) == [7_001...12_000, 2_001...7_000])
     }
 
     @Test func looksAtMostOnceASecond() {
@@ -105,6 +104,6 @@ extension Duration {
         var sweep = OutboxSweep()
         _ = sweep.nextRanges(frontier: 0, at: .seconds(0))
         let ranges = sweep.nextRanges(frontier: 1_000_000, at: .seconds(1))
-        #expect(ranges == [995_001...1_000_000, 1...5_000])
+        #expect(ranges == [995_001...1_000_000, 990_001...995_000])
     }
 }

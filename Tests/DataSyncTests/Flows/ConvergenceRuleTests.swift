@@ -214,4 +214,14 @@ import Testing
         #expect(try await company.cycle(1).pulled == [.superseded: 1])
         try await self.converged(company, on: "poison")
     }
+
+    @Test func anOwnUnsettledChangeSaysNothingAboutAnotherBranchsEntityOfTheSameName() async throws {
+        let company = try await Company(branches: [1, 2])
+        // Branch 2's own parcel:1 is parked at the cloud, and unsettled; branch 1's parcel:1 is another one, for branch 2.
+        try await company.write(Item(id: 1, text: "poison"), .parcel, at: 2)
+        try await company.cycle(2)
+        try await company.write(Item(id: 1, text: "of 1"), .parcel, at: 1, to: 2)
+        try await company.cycle(1)
+        #expect(try await company.cycle(2).pulled == [.applied: 1])
+    }
 }

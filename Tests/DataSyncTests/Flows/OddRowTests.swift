@@ -127,4 +127,58 @@ import Testing
         try await company.settle()
         #expect(try await company.rows(.product, at: 1).count == 3)
     }
+
+    @Test func aStateThatCommitsBelowANewerOneOfItsEntityIsNotSentAfterIt() async throws {
+        let company = try await Company(branches: [1, 2])
+        // The numbering passes an id whose transaction is still open; the next change of the entity waits for it.
+        for server in [.cloud, 1] as [ServerID] {
+            try await company.storage(server).base.withTransaction { _ = try await $0.moveOutboxFrontier(from: 0, to: 1) }
+            for text in ["older", "newer"] {
+                try await company.write(Item(id: server.isCloud ? 1 : 2, text: text), .product, at: server)
+            }
+        }
+        try await company.settle()
+        company.time.advance(by: .seconds(2))
+        try await company.hub.numberOwnRows()
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] {
+            #expect(try await company.rows(.product, at: server) == ["product:1": "newer", "product:2": "newer"], "\(server)")
+        }
+        for server in [.cloud, 1] as [ServerID] {
+            #expect(try await company.outbox(server).map(\.reason) == [.superseded, .applied], "\(server)")
+        }
+    }
+
+    @Test func actionsThatCommitLateAreAllSent() async throws {
+        let company = try await Company(branches: [1])
+        try await company.storage(1).base.withTransaction { _ = try await $0.moveOutboxFrontier(from: 0, to: 1) }
+        for text in ["one", "two"] { try await company.write(Item(id: 1, text: text), .points, at: 1) }
+        try await company.settle()
+        company.time.advance(by: .seconds(2))
+        try await company.settle()
+        #expect(try await company.rows(.points, at: .cloud).count == 2)
+    }
+
+    // MARK: - Rows that no message can hold
+
+    @Test func aRowThatNoMessageCanHoldBlocksNobody() async throws {
+        let company = try await Company(branches: [1, 2])
+        for server in [.cloud, 1] as [ServerID] {
+            try await company.storage(server).base.withTransaction { transaction in
+                try await transaction.appendOutbox([
+                    NewOutboxRow(type: 2, key: "product:1", payload: #"{"delete":{}}"#, target: -1),
+                    NewOutboxRow(type: 2, key: EntityKey(String(repeating: "k", count: 191)), payload: #"{"delete":{}}"#),
+                    NewOutboxRow(type: 0, key: "nothing:1", payload: #"{"delete":{}}"#),
+                ])
+            }
+            try await company.write(Item(id: server.isCloud ? 8 : 9, text: "x"), .product, at: server)
+        }
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] {
+            #expect(try await company.rows(.product, at: server) == ["product:8": "x", "product:9": "x"], "\(server)")
+        }
+        for server in [.cloud, 1] as [ServerID] {
+            #expect(try await company.outbox(server).map(\.reason) == [.unsendable, .unsendable, .none, .applied], "\(server)")
+        }
+    }
 }

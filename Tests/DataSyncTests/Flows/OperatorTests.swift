@@ -31,6 +31,31 @@ import Testing
         for server in [.cloud, 1, 2] as [ServerID] { #expect(try await company.rows(.product, at: server) == ["product:1": "poison"], "\(server)") }
     }
 
+    @Test func aDeadActionThatAPersonMakesSucceedDoesNotComeBackToItsOrigin() async throws {
+        let company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "poison"), .points, at: 1)
+        try await company.cycle(1)
+        for _ in 0..<2 { try await company.hub.retryDue() }
+        let memo = try #require(try await company.memos(at: .cloud, [.dead]).first).id
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] { company.conduct(server).cure("poison") }
+        #expect(try await company.hub.retryMemo(memo, actor: "ada").disposition == .applied)
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] {
+            #expect(try await company.rows(.points, at: server) == ["points:1/poison": "1"], "\(server)")
+        }
+    }
+
+    @Test func whatWaitsBehindAnotherRecordIsNotDecidedFirst() async throws {
+        let (company, _) = try await self.refused(attempts: 1)
+        try await company.write(Item(id: 1, text: "next"), .product, at: 1)
+        try await company.cycle(1)
+        let behind = try #require(try await company.memos(at: .cloud).last)
+        #expect(behind.reason == .behind)
+        let error = await #expect(throws: DataSyncError.self) { try await company.hub.discardMemo(behind.id, actor: "ada") }
+        #expect(error?.code == .invalidState)
+    }
+
     @Test func aDeadRecordThatIsRefusedAgainStaysDead() async throws {
         let (company, memo) = try await self.refused(attempts: 3)
         let outcome = try await company.hub.retryMemo(memo, actor: "ada")

@@ -131,4 +131,29 @@ import Testing
         #expect(try await company.rows(.product, at: 1).count == 2)
         #expect(try await company.memos(at: 1).map(\.attempts) == [0])
     }
+
+    @Test func recordsOfATypeThatStandsStillAreNotInTheWayOfOthers() async throws {
+        var company = try await Company(branches: [1])
+        for id in 1...3 { try await company.write(Item(id: id, text: "poison"), .order, at: 1) }
+        try await company.write(Item(id: 1, text: "poison"), .visit, at: 1)
+        try await company.cycle(1)
+        // Orders are not configured any more; their records are due first, and at most two are looked at in a round.
+        try company.startAll(cloudTypes: ItemType.all.filter { $0.id != 3 })
+        for _ in 0..<3 { try await company.hub.retryDue(limit: 2) }
+        #expect(try await company.memos(at: .cloud).map(\.attempts) == [1, 1, 1, 3])
+    }
+
+    @Test func aLongBacklogDoesNotKeepABranchFromPulling() async throws {
+        var limits = Company.eagerLimits
+        limits.batchRecordsMax = 1
+        let company = try await Company(branches: [1], limits: limits)
+        for id in 1...70 { try await company.write(Item(id: id, text: "x"), .order, at: 1) }
+        try await company.write(Item(id: 1, text: "news"), .product, at: .cloud)
+        let report = try await company.cycle(1)
+        #expect((1...50).contains(report.pushed[.applied] ?? 0))
+        #expect(report.pulled == [.applied: 1])
+        #expect(report.hasMore)
+        try await company.settle()
+        #expect(try await company.rows(.order, at: .cloud).count == 70)
+    }
 }

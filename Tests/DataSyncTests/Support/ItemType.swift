@@ -24,7 +24,7 @@ struct ItemType: BusinessType {
 
     func key(of item: Item) -> EntityKey { EntityKey("\(self.name):\(item.id)") }
 
-    func apply(_ change: Change<Item>, in transaction: InMemoryTransaction) async throws {
+    func apply(_ change: Change<Item>, of entity: EntityID, in transaction: InMemoryTransaction) async throws {
         switch change {
         case .upsert(let item), .act(let item): try await self.conduct.take(item.text, table: self.name, in: transaction)
         case .delete: break

@@ -16,7 +16,7 @@ struct MemberType: BusinessType {
 
     func key(of member: Member) -> EntityKey { EntityKey("member:\(member.id)") }
 
-    func apply(_ change: Change<Member>, in transaction: InMemoryTransaction) async throws {
+    func apply(_ change: Change<Member>, of entity: EntityID, in transaction: InMemoryTransaction) async throws {
         switch change {
         case .upsert(let member):
             try await self.conduct.take(member.name, table: self.name, in: transaction)
