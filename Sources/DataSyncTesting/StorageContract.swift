@@ -7,7 +7,7 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case whatThrowsLeavesNothing, aCommitThatFailsLeavesNothing, whatIsCommittedIsSeen, aSnapshotIsOneState, aSnapshotCannotWrite
         case settingsAreReplacedAndFoundByPrefix, aServerIsReplacedOnlyByWhoReadItLast, theFenceNeedsSessionEpochAndStatus
         case outboxRowsGetWhatTheyDoNotSay, payloadsAreKeptByteForByte, digestsAreThoseOfTheModel, theFrontierMovesOnce
-        case settlingTouchesItsRowsOnly, settlingTypesInTurn, faultsAreShownInTheirRows, namesAreComparedAsBytes
+        case newerRowsOvertakeOlderOnes, settlingTouchesItsRowsOnly, settlingTypesInTurn, faultsAreShownInTheirRows, namesAreComparedAsBytes
         case numbersAreDense, manifestsAreSettledFromTheFront, manifestsKnowTheirRows, positionsMoveFromWhereTheyAre
         case logPlacesRise, pagesAreBoundedAndOrdered, ownRecordsComeWithoutPayload, tailsAreThoseOfTheAudience
         case anEntityIsInsertedOnce, versionsAreNeverLowered, aTryBeginsOnce, dueMemosComeInOrder, openMemosBlockTheirEntity
@@ -46,6 +46,7 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case .payloadsAreKeptByteForByte: try await self.payloads(storage)
         case .digestsAreThoseOfTheModel: try await self.digests(storage)
         case .theFrontierMovesOnce: try await self.frontier(storage)
+        case .newerRowsOvertakeOlderOnes: try await self.overtakenRows(storage)
         case .settlingTouchesItsRowsOnly: try await self.settlingWithGaps(storage)
         case .settlingTypesInTurn: try await self.settlingInTurn(storage)
         case .faultsAreShownInTheirRows: try await self.faults(storage)
@@ -673,6 +674,22 @@ extension StorageContract {
             try await storage.withTransaction { try await $0.insertMemos([Self.memo(1)]) }
         }
         #expect(error?.code == .storageBusy)
+    }
+
+    private func overtakenRows(_ storage: Storage) async throws {
+        func row(_ key: EntityKey, to target: ServerID = .cloud) -> NewOutboxRow { NewOutboxRow(type: 1, key: key, payload: "{}", target: target) }
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            try await transaction.appendOutbox([row("a"), row("a"), row("b"), row("c", to: 2), row("c", to: 3)])
+        }
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            let ids = try await transaction.outboxHeads(in: 1...Int64.max, newOnly: true, limit: 10).map(\.id)
+            #expect(try await transaction.overtakenRows(among: ids, upTo: ids[4]) == [])
+            #expect(try await transaction.overtakenRows(among: [ids[0], ids[2], ids[3]], upTo: ids[4]) == [ids[0]])
+            #expect(try await transaction.overtakenRows(among: [ids[1]], upTo: ids[4]) == [])
+            // What stands above the frontier has not been numbered.
+            #expect(try await transaction.overtakenRows(among: [ids[0]], upTo: ids[0]) == [])
+            #expect(try await transaction.overtakenRows(among: [], upTo: ids[4]) == [])
+        }
     }
 
     private func dueMemos(_ storage: Storage) async throws {

@@ -151,7 +151,7 @@ extension Agent: Service {
             state.health.lastCycle = now
             if let error {
                 state.health.failures += 1
-                state.health.lastError = String(reflecting: error)
+                state.health.lastError = (error as? DataSyncError)?.summary ?? "an error of an unknown kind: the log has more"
             } else {
                 state.health.lastSuccess = now
                 state.lastSuccessTime = time

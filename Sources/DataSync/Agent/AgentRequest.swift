@@ -33,7 +33,7 @@ public struct AgentReply: Codable, Hashable, Sendable {
 
     public init(_ error: any Error) {
         let error = error as? DataSyncError
-        self.init(succeeded: false, message: error.map { $0.detail ?? $0.description } ?? "an error of an unknown kind: the agent's log has more")
+        self.init(succeeded: false, message: error?.summary ?? "an error of an unknown kind: the agent's log has more")
         self.code = error?.code.description
     }
 

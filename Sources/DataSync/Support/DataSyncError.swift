@@ -84,6 +84,15 @@ public struct DataSyncError: Error, Sendable {
     }
 }
 
+extension DataSyncError {
+    /// What may be kept in tables and shown to whoever asks for the state of things: without what a database said of a statement, which
+    /// may quote rows. The log of the machine where it happened has that.
+    public var summary: String {
+        let mayQuote = [.storageFailed, .storageBusy, .commitUnknown].contains(self.code)
+        return mayQuote || self.detail == nil ? "\(self.operation): \(self.code); the log has more" : self.detail ?? ""
+    }
+}
+
 extension DataSyncError: CustomStringConvertible, CustomDebugStringConvertible {
     public var description: String { "DataSyncError(\(self.code), operation: \(self.operation))" }
 
