@@ -49,14 +49,9 @@ extension Agent {
             guard hasLate else { continue }
             let count = try await self.unit { transaction in
                 let heads = try await self.lateHeads(in: range, transaction)
-                let states = heads.filter { self.types.definition(of: $0.type)?.kind == .state }
-                let overtaken = try await transaction.overtakenRows(among: states.map(\.id), upTo: transaction.outboxFrontier())
-                // An older state must not be sent after a newer one of its entity: the newer row holds all of it, since its
-                // transaction waited for the older one's.
-                let settlements = heads.filter { overtaken.contains($0.id) }.map {
-                    OutboxSettlement(id: $0.id, type: $0.type, synID: 0, state: .settled, reason: .superseded)
-                }
+                let settlements = try await transaction.settlements(ofOvertaken: heads) { self.types.definition(of: $0) }
                 if !settlements.isEmpty { _ = try await transaction.settleOutbox(settlements, origin: self.id) }
+                let overtaken = Set(settlements.map(\.id))
                 try await self.writeManifests(over: heads.filter { !overtaken.contains($0.id) }, in: transaction)
                 return heads.count
             }

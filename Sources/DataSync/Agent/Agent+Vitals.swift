@@ -16,7 +16,7 @@ extension Agent {
         }
         guard isDue else { return }
         // Where the database is what is away, the log says so already.
-        guard let waiting = try? await self.storage.withTransaction(.snapshot, { try await Self.waiting(in: $0) }) else { return }
+        guard let waiting = try? await self.storage.withTransaction(.snapshot, { try await $0.backlog(unnumberedMax: 1_000) }) else { return }
         let wallTime = self.environment.wallTime()
         for type in Set(waiting.keys).union(self.types.definitions.map(\.id)) {
             let backlog = waiting[type]
@@ -42,18 +42,5 @@ extension Agent {
             state.alarmed[type] = now
             return true
         }
-    }
-
-    /// Numbered and not settled, and what is not numbered yet: of that only as many rows as are read at a time.
-    private static func waiting(in transaction: Storage.Transaction) async throws -> [BusinessTypeID: Backlog] {
-        var waiting = try await transaction.manifestSummary()
-        let frontier = try await transaction.outboxFrontier()
-        for head in try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: true, limit: 1_000) {
-            var backlog = waiting[head.type] ?? Backlog(records: 0, oldestCreateTime: .max)
-            backlog.records += 1
-            backlog.oldestCreateTime = min(backlog.oldestCreateTime, head.createTime)
-            waiting[head.type] = backlog
-        }
-        return waiting
     }
 }

@@ -103,18 +103,15 @@ extension Hub {
         }
     }
 
-    /// Settles states that committed so late that a newer one of their entity is in the log already. The newer row holds all of it,
-    /// since its transaction waited for theirs; after it they would bring the older state back.
+    /// Settles states that committed so late that a newer one of their entity is in the log already.
+    /// - Returns: The ids of their rows.
     private func settleOvertaken(_ rows: [OutboxRow], in transaction: Storage.Transaction) async throws -> Set<Int64> {
-        let states = rows.filter { $0.state == .new && self.types.definition(of: $0.head.type)?.kind == .state }
-        let overtaken = try await transaction.overtakenRows(among: states.map(\.id), upTo: transaction.outboxFrontier())
-        let settlements = states.filter { overtaken.contains($0.id) }.map {
-            OutboxSettlement(id: $0.id, type: $0.head.type, synID: 0, state: .settled, reason: .superseded)
-        }
+        let heads = rows.filter { $0.state == .new }.map(\.head)
+        let settlements = try await transaction.settlements(ofOvertaken: heads) { self.types.definition(of: $0) }
         if !settlements.isEmpty, try await transaction.settleOutbox(settlements, origin: .cloud) != settlements.count {
             throw DataSyncError(.storageBusy, operation: "number", detail: "another replica numbered the same rows")
         }
-        return overtaken
+        return Set(settlements.map(\.id))
     }
 
     private func read(

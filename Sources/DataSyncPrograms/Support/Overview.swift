@@ -30,14 +30,7 @@ package struct Overview: Sendable {
     ) async throws {
         let names = Dictionary(definitions.map { ($0.id, $0.name) }) { first, _ in first }
         self = try await storage.withTransaction(.snapshot) { transaction in
-            var waiting = try await transaction.manifestSummary()
-            let frontier = try await transaction.outboxFrontier()
-            for head in try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: true, limit: Self.countMax) {
-                var backlog = waiting[head.type] ?? Backlog(records: 0, oldestCreateTime: .max)
-                backlog.records += 1
-                backlog.oldestCreateTime = min(backlog.oldestCreateTime, head.createTime)
-                waiting[head.type] = backlog
-            }
+            let waiting = try await transaction.backlog(unnumberedMax: Self.countMax)
             let ids = Set(waiting.keys).union(names.keys).sorted()
             return Overview(
                 now: now, servers: try await transaction.servers(),
