@@ -139,8 +139,7 @@ extension Agent {
         for index in indices {
             let item = work.items[index]
             let isChangedHere =
-                !work.changedHere.isEmpty
-                && work.changedHere.contains(EntityName(type: item.type, key: item.log.record.key))
+                !work.changedHere.isEmpty && (self.ownName(of: item.log.entity).map { work.changedHere.contains($0) } ?? false)
             switch judge.verdict(for: item, at: index, blamed: work.blamed[index], isChangedHere: isChangedHere) {
             case .superseded: superseded += 1
             case .setAside: break
@@ -184,10 +183,17 @@ extension Agent {
         let states = Set(byType.keys).filter { self.types.definition(of: $0)?.kind == .state }
         let own = states.isEmpty ? [] : try await transaction.typesInOutbox(among: states)
         guard !own.isEmpty else { return }
-        let written = records.lazy.map(\.prepared.record).filter { own.contains($0.type) }
-        let names = Set(written.map { EntityName(type: $0.type, key: $0.key) })
+        let names = Set(records.lazy.map(\.prepared.entity).filter { own.contains($0.type) }.compactMap { self.ownName(of: $0) })
+        guard !names.isEmpty else { return }
         let changed = try await transaction.unsettledNames(among: names)
         guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
+    }
+
+    /// What the outbox calls `entity`, if it is one that this branch's applications write about. An entity of another home that
+    /// has the same name is another one.
+    func ownName(of entity: EntityID) -> EntityName? {
+        guard let definition = self.types.definition(of: entity.type), entity.scope == self.ownScope(definition) else { return nil }
+        return EntityName(type: entity.type, key: entity.key)
     }
 
     /// Stores the versions of applied states (rule 4).

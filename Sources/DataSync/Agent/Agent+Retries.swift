@@ -93,8 +93,10 @@ extension Agent {
             return Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
         }
         guard definition.kind == .state else { return .applied(version: memo.number) }
-        let changed = try await transaction.unsettledNames(among: [EntityName(type: definition.id, key: memo.record.key)])
-        guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
+        if let name = self.ownName(of: memo.entity) {
+            let changed = try await transaction.unsettledNames(among: [name])
+            guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
+        }
         try await transaction.raiseEntities([
             EntityState(
                 id: memo.entity, version: memo.number, origin: memo.record.origin,
