@@ -41,7 +41,7 @@ import Testing
     }()
 
     private static let programs: Set<String> = [
-        "DataSyncPrograms", "datasync-cloud", "datasync-local", "datasync-bench", "datasync-demo",
+        "DataSyncPrograms", "datasync-cloud", "datasync-local", "datasync-bench", "datasync-demo", "datasync-simulate",
     ]
 
     /// Who alone imports what.
