@@ -50,6 +50,10 @@ public final class HTTPTransport: SyncTransport {
         try await self.exchange("acknowledge", request, session: request.session)
     }
 
+    public func recover(_ request: RecoverRequest) async throws -> RecoverAnswer {
+        try await self.exchange("recover", request, session: request.session)
+    }
+
     /// Sends a message and reads the answer; once more with the cloud's time if this machine's clock is wrong.
     private func exchange<Question: WireMessage, Answer: WireMessage>(
         _ operation: StaticString, _ question: Question, session: SessionID?

@@ -177,6 +177,8 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
                 throw DataSyncError(.invalidState, operation: "branch", detail: "branch \(branch) is \(row.status.rawValue)")
             }
             row.status = .active
+            // Whoever opens the next session is the one.
+            (row.host, row.hostBefore, row.takeovers) = (nil, nil, 0)
         }
     }
 

@@ -67,8 +67,14 @@ package struct LocalProgram: Sendable {
         let transport = HTTPTransport(cloud: try await self.endpoint(), identity: identity, limits: try self.settings.httpLimits())
         return try Agent(
             server: id, storage: self.storage, transport: transport, types: try await self.types(), limits: self.limits,
-            schedule: try self.settings.schedule(), software: "datasync-local \(DataSyncVersion.current)",
+            schedule: try self.settings.schedule(), software: "datasync-local \(DataSyncVersion.current)", host: Self.bootID,
             logger: Logger(label: "datasync.agent"))
+    }
+
+    /// What Linux calls this start of the machine (`proc_sys_kernel(5)`): a copy of a virtual machine has another one. Empty elsewhere.
+    private static var bootID: String {
+        let text = try? String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8)
+        return text.map { String($0.trimmingCharacters(in: .whitespacesAndNewlines).prefix(64)) } ?? ""
     }
 
     /// Everything that `run` runs. Ended by SIGTERM or SIGINT: the batch under way is finished first.

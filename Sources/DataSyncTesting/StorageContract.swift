@@ -414,7 +414,7 @@ extension StorageContract {
                 #expect(rest == Array(ordered[(index + 1)...]))
             }
             // The same numbers in another epoch are other rows.
-            try await transaction.settleManifest(ordered[0].key, settled: 1)
+            try await transaction.settleManifest(ordered[0].key, settled: 1, time: 5)
             #expect(try await transaction.manifests(ofType: 1, after: nil, limit: 1) == [ordered[1]])
         }
     }
@@ -453,11 +453,11 @@ extension StorageContract {
             #expect(try await transaction.manifests(ofType: 1, after: nil, limit: 5) == [first, second])
             #expect(try await transaction.manifests(ofType: 1, after: first.key, limit: 5) == [second])
             #expect(try await transaction.manifests(ofType: 2, after: nil, limit: 5) == [])
-            try await transaction.settleManifest(first.key, settled: 4)
-            try await transaction.settleManifest(first.key, settled: 3)
+            try await transaction.settleManifest(first.key, settled: 4, time: 5)
+            try await transaction.settleManifest(first.key, settled: 3, time: 5)
             #expect(try await transaction.manifests(ofType: 1, after: nil, limit: 1).map(\.settled) == [4])
             #expect(try await transaction.manifestSummary()[1]?.records == 16)
-            try await transaction.settleManifest(first.key, settled: 10)
+            try await transaction.settleManifest(first.key, settled: 10, time: 5)
             #expect(try await transaction.manifests(ofType: 1, after: nil, limit: 5) == [second])
         }
         await #expect(throws: DataSyncError.self) {

@@ -17,6 +17,10 @@ extension Agent {
         if self.state.withLock({ $0.term == nil }) { try await self.takeOver() }
         do {
             return try await self.runCycle()
+        } catch let error as DataSyncError where error.code == .diverged {
+            // Opening compares both sides, and repairs what can be repaired.
+            self.closeSession()
+            throw error
         } catch let error as DataSyncError where error.code == .fenced {
             // A late copy of an old opening, or another agent with this identity: a new session tells which.
             self.closeSession()

@@ -6,26 +6,34 @@ extension Agent {
     ///
     /// Where types do not flow because the two sides do not agree on them, a new one once a minute: only opening compares
     /// them, and the cloud may know them by now.
-    func openSession() async throws {
+    func openSession(attempt: Int = 1) async throws {
         let now = self.environment.runningTime()
         if let session = self.state.withLock({ $0.session }), session.unsupported.isEmpty || now < session.openedAt + .seconds(60) { return }
         guard let term = self.state.withLock({ $0.term }) else {
             throw DataSyncError(.leaseLost, operation: "open", detail: "this agent has not taken over the database")
         }
+        let read = try await self.storage.withTransaction(.snapshot) { try await $0.positions(from: .cloud) }.max { $0.key < $1.key }
         let nonce = (self.environment.fingerprint().hex, self.environment.fingerprint().hex)
         let answer = try await self.transport.open(
             OpenRequest(
-                nonce: nonce.0 + nonce.1, software: self.software, types: self.types.definitions.map(TypeSummary.init)))
-        guard answer.session.epoch == term.epoch else {
-            throw DataSyncError(
-                .peerInvalid, operation: "open",
-                detail: "the cloud counts epoch \(answer.session.epoch) of this branch, its database epoch \(term.epoch): "
-                    + "was one of them restored from a backup?")
+                nonce: nonce.0 + nonce.1, software: self.software, types: self.types.definitions.map(TypeSummary.init), host: self.host,
+                logEpoch: read?.key ?? 1, cursors: read?.value.mapValues(\.position) ?? [:]))
+        // Nothing is numbered and nothing is sent before both sides have been compared.
+        let verdict = try await self.compareStreams(with: answer, epoch: term.epoch)
+        if verdict == .senderRestored || answer.session.epoch < term.epoch {
+            if case .receiverLost(let lost) = verdict { try await self.putBack(lost) }
+            try await self.recoverStreams(answer, epoch: term.epoch)
+            guard attempt < 3 else {
+                throw DataSyncError(.diverged, operation: "open", detail: "the cloud does not keep the new epoch of this branch")
+            }
+            return try await self.openSession(attempt: attempt + 1)
         }
+        if case .receiverLost(let lost) = verdict { try await self.putBack(lost) }
+        if let cursors = answer.cursors { try await self.adopt(cursors: cursors, logEpoch: answer.logEpoch) }
+        try await self.renumberOldManifests()
         var session = AgentSession(answer)
         session.openedAt = now
         let differences = session.compare(self.types.definitions, with: answer.types)
-        try await self.checkNumbers(answer)
         // A stream that has nothing unsettled is known to its end; the others begin where they are not settled.
         let backlog = try await self.storage.withTransaction(.snapshot) { try await $0.manifestSummary() }
         for type in backlog.keys {
@@ -38,20 +46,6 @@ extension Agent {
         self.state.withLock { $0.session = opened }
         self.logger.info("session opened", metadata: ["session": "\(answer.session.number)", "epoch": "\(answer.session.epoch)"])
         for difference in differences { self.reportOnce(difference) }
-    }
-
-    /// The cloud cannot have received a number that this database has not given, unless the database is an older copy.
-    /// What would be numbered next would be taken for duplicates of what the cloud has.
-    private func checkNumbers(_ answer: OpenAnswer) async throws {
-        let last = try await self.storage.withTransaction(.snapshot) {
-            try await $0.lastNumbers(origin: self.id, epoch: answer.session.epoch)
-        }
-        for (type, position) in answer.positions where position.number > last[type] ?? 0 {
-            throw DataSyncError(
-                .invalidState, operation: "open",
-                detail: "the cloud has received number \(position.number) of type \(type), this database has given "
-                    + "\(last[type] ?? 0): it was restored from a backup. Nothing is sent, nothing is lost; put back the newer database")
-        }
     }
 
     /// After this the next cycle opens a new session.

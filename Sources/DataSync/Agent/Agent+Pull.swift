@@ -133,7 +133,8 @@ extension Agent {
         let states = try await transaction.entities(entities.filter { written.contains($0.type) }.sorted())
         let hasOpen = try await transaction.hasOpenMemos(at: self.id, from: .cloud)
         let open = hasOpen ? try await transaction.openEntities(at: self.id, from: .cloud, among: entities) : []
-        var judge = PullJudge(blocked: open, versions: states.mapValues(\.version))
+        let met = try await self.metBefore(indices, of: work, in: transaction)
+        var judge = PullJudge(blocked: open, versions: states.mapValues(\.version), met: met)
         var toApply: [(index: Int, prepared: PreparedRecord)] = []
         var superseded = 0
         for index in indices {
@@ -143,12 +144,14 @@ extension Agent {
                 && work.changedHere.contains(EntityName(type: item.type, key: item.log.record.key))
             switch judge.verdict(for: item, at: index, blamed: work.blamed[index], isChangedHere: isChangedHere) {
             case .superseded: superseded += 1
+            case .known: break
             case .setAside: break
             case .apply(let prepared): toApply.append((index, prepared))
             }
         }
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
+        try await self.keepUIDs(of: indices, of: work, in: transaction)
         let now = self.environment.wallTime()
         // In the order of the log: the rows of an entity are tried in the order in which they were inserted.
         let memos = judge.setAside.sorted { $0.key < $1.key }.map {
@@ -162,6 +165,31 @@ extension Agent {
         if !toApply.isEmpty { counts[.applied] = toApply.count }
         for outcome in judge.setAside.values { counts[outcome.disposition, default: 0] += 1 }
         return counts
+    }
+
+    /// What is known of records that came under other places or numbers before. Only where a database was restored can there be any.
+    private func metBefore(_ indices: [Int], of work: PullWork, in transaction: Storage.Transaction) async throws -> PullJudge.Met {
+        var met = PullJudge.Met()
+        guard work.logEpoch > 1 || self.state.withLock({ $0.term })?.epoch ?? 1 > 1 else { return met }
+        let actions = indices.map { work.items[$0] }.filter { $0.kind == .action }
+        met.known = try await transaction.knownUIDs(among: actions.map(\.log.record.uid))
+        let own = actions.filter { $0.log.record.origin == self.id }.map { EntityName(type: $0.type, key: $0.log.record.key) }
+        if !own.isEmpty { met.known.formUnion(try await transaction.outboxUIDs(of: Set(own))) }
+        let entities = Set(indices.map { work.items[$0].log.entity })
+        for memo in try await transaction.memos(at: self.id, from: .cloud, of: entities) where memo.disposition == .dead {
+            met.dead[memo.record.uid] = memo.outcome
+        }
+        return met
+    }
+
+    /// Notes which actions were taken in: should the cloud be restored, it relays them again under other places.
+    private func keepUIDs(of indices: [Int], of work: PullWork, in transaction: Storage.Transaction) async throws {
+        let actions = indices.map { work.items[$0] }.filter { $0.kind == .action }
+        guard !actions.isEmpty else { return }
+        let age = try await self.age(in: transaction)
+        for (type, items) in Dictionary(grouping: actions, by: \.type) {
+            try await transaction.keepUIDs(items.map(\.log.record.uid), ofType: type, time: age)
+        }
     }
 
     /// Applies records, and only then looks for changes of this branch that they would overwrite (rule 2): looking first

@@ -111,19 +111,37 @@ extension Agent {
         var parts: [PushBatch.Part] = []
         var count = 0
         var last: ManifestKey?
+        var before: (number: Int64, run: Fingerprint)?
         while count < self.limits.batchRecordsMax {
             let manifests = try await transaction.manifests(ofType: type, after: last, limit: 8)
             guard !manifests.isEmpty else { break }
             last = manifests.last?.key
-            for manifest in manifests where manifest.lastSynID >= first {
+            for manifest in manifests {
+                defer { before = (manifest.lastSynID, manifest.run) }
+                guard manifest.lastSynID >= first else { continue }
                 let offset = max(manifest.settled, Int(first - manifest.key.firstSynID), 0)
                 let entries = Array(manifest.entries[offset...])
-                parts.append(
-                    PushBatch.Part(manifest: manifest.key, run: manifest.run, offset: offset, entries: entries, rows: []))
+                var part = PushBatch.Part(
+                    manifest: manifest.key, run: manifest.run, before: manifest.run, isAgain: manifest.isAgain, offset: offset,
+                    entries: entries, rows: [])
+                if offset == 0 {
+                    let number = manifest.key.firstSynID - 1
+                    part.before = before?.number == number ? before?.run ?? .none : try await self.run(of: manifest.key, number: number, in: transaction)
+                }
+                parts.append(part)
                 count += entries.count
             }
         }
         return parts
+    }
+
+    /// The run that gave `number` in the stream of a manifest; `none` before the first.
+    private func run(of key: ManifestKey, number: Int64, in transaction: Storage.Transaction) async throws -> Fingerprint {
+        guard number > 0 else { return .none }
+        let confirmations = try await transaction.confirmations()
+        let confirmed = confirmations.first { $0.peer == .cloud && $0.type == key.type && $0.epoch == key.epoch }?.position
+        if let confirmed, confirmed.number == number { return confirmed.fingerprint }
+        return try await transaction.run(of: StreamID(origin: self.id, epoch: key.epoch, type: key.type), number: number) ?? .none
     }
 
     private func read(
@@ -139,7 +157,8 @@ extension Agent {
                 self.sent(pair.1, as: pair.0, synID: part.synID(at: index), of: part, session: session)
             }
             batch.request.runs.append(
-                PushRun(type: part.type, firstSynID: part.synID(at: 0), run: part.run, records: records))
+                PushRun(
+                    type: part.type, firstSynID: part.synID(at: 0), run: part.run, before: part.before, isAgain: part.isAgain, records: records))
             // The payloads are in the request; what settles the rows needs their names only.
             for index in part.rows.indices { part.rows[index]?.payload = "" }
             batch.parts.append(part)
@@ -239,7 +258,8 @@ extension Agent {
                 self.logger.debug("rows were settled before", metadata: ["rows": "\(settling.settlements.count - changed)"])
             }
         }
-        for (key, settled) in settling.manifests { try await transaction.settleManifest(key, settled: settled) }
+        let age = try await self.age(in: transaction)
+        for (key, settled) in settling.manifests { try await transaction.settleManifest(key, settled: settled, time: age) }
         if !settling.entities.isEmpty { try await transaction.raiseEntities(settling.entities) }
         for confirmation in settling.confirmations { try await transaction.putConfirmation(confirmation) }
         for (line, memos) in Dictionary(grouping: settling.memos, by: \.line) {

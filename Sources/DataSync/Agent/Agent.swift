@@ -15,16 +15,19 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
     let environment: SyncEnvironment
     let logger: Logger
     let software: String
+    let host: String
     let state = Mutex(AgentState())
 
     /// - Parameters:
     ///   - server: This branch's id.
     ///   - software: What the cloud's operator reads as the version of this branch; at most 64 bytes.
+    ///   - host: What this machine calls itself since it was started, such as its boot id; at most 64 bytes. The cloud takes two that
+    ///     take turns as one branch for a clone. Empty to leave that out.
     /// - Throws: `invalidConfiguration` when types or limits contradict each other.
     public init(
         server: ServerID, storage: Storage, transport: Transport, types: [any RecordHandler<Storage.Transaction>],
         limits: SyncLimits = SyncLimits(), schedule: AgentSchedule = AgentSchedule(),
-        environment: SyncEnvironment = .system, software: String = "DataSync \(DataSyncVersion.current)",
+        environment: SyncEnvironment = .system, software: String = "DataSync \(DataSyncVersion.current)", host: String = "",
         logger: Logger = Logger(label: "datasync.agent")
     ) throws(DataSyncError) {
         guard server.isBranch else {
@@ -39,6 +42,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         self.schedule = schedule
         self.environment = environment
         self.software = software
+        self.host = host
         var logger = logger
         logger[metadataKey: "branch"] = "\(server)"
         self.logger = logger
@@ -93,6 +97,15 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         }
     }
 
+    /// Running time of the database, in milliseconds.
+    func age(in transaction: Storage.Transaction) async throws -> Int64 {
+        var age = self.state.withLock { $0.age }
+        let value = try await transaction.age(&age, at: self.environment.runningTime())
+        let read = age
+        self.state.withLock { $0.age = read }
+        return value
+    }
+
     // MARK: - What a session knows
 
     func session() throws -> AgentSession {
@@ -127,6 +140,7 @@ struct AgentState: Sendable {
     var breaker = TypeBreaker()
     var sweep = OutboxSweep()
     var gaps = OutboxGaps()
+    var age = Age()
     var pushWindow = PushWindow()
     var pullWindow = PushWindow()
     var health = AgentHealth()

@@ -4,6 +4,9 @@ struct PushBatch: Sendable {
     struct Part: Sendable {
         var manifest: ManifestKey
         var run: Fingerprint
+        /// The run that gave the number before the first one.
+        var before: Fingerprint
+        var isAgain: Bool
         /// Of the first record, among the entries of the manifest.
         var offset: Int
         var entries: [Manifest.Entry]

@@ -123,15 +123,27 @@ struct PullJudge: Sendable {
         case apply(PreparedRecord)
         /// A state that is older than what is here, or that a change of this branch will be decided against.
         case superseded
+        /// An action that was taken in before, under another place of the log.
+        case known
         case setAside(Outcome)
+    }
+
+    /// What is known of records that came before, under other places of the log.
+    struct Met: Sendable {
+        /// Actions that were taken in.
+        var known: Set<RecordUID> = []
+        /// What is dead here stays dead.
+        var dead: [RecordUID: Outcome] = [:]
     }
 
     /// Entities of which an earlier record is open here.
     private var blocked: Set<EntityID>
     private let versions: [EntityID: Int64]
+    private let met: Met
     private(set) var setAside: [Int: Outcome] = [:]
 
-    init(blocked: Set<EntityID>, versions: [EntityID: Int64]) {
+    init(blocked: Set<EntityID>, versions: [EntityID: Int64], met: Met = Met()) {
+        self.met = met
         self.blocked = blocked
         self.versions = versions
     }
@@ -141,6 +153,8 @@ struct PullJudge: Sendable {
     ///   - isChangedHere: Whether this branch has an unsettled change of the entity.
     mutating func verdict(for item: PullWork.Item, at index: Int, blamed: RecordFault?, isChangedHere: Bool) -> Verdict {
         let record = item.log
+        if item.kind == .action, self.met.known.contains(record.record.uid) { return .known }
+        if let dead = self.met.dead[record.record.uid] { return self.set(dead, record, index) }
         if item.kind == .state, isChangedHere { return .superseded }
         // Rule 4: what this branch has accepted or had accepted since.
         if item.kind == .state, let version = self.versions[record.entity], version > record.logSeq { return .superseded }

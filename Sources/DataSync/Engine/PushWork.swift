@@ -14,14 +14,20 @@ struct PushWork: Sendable {
         let type: BusinessTypeID
         let synID: Int64
         let fingerprint: Fingerprint
+        /// The run that gave the number before.
+        let before: Fingerprint
+        let isAgain: Bool
         let content: Content
         /// Nil for a number whose row is gone.
         let entity: EntityID?
         let bytes: Int
 
         init(
-            run: Int, type: BusinessTypeID, synID: Int64, fingerprint: Fingerprint, content: Content, entity: EntityID?, bytes: Int
+            run: Int, type: BusinessTypeID, synID: Int64, fingerprint: Fingerprint, before: Fingerprint, isAgain: Bool, content: Content,
+            entity: EntityID?, bytes: Int
         ) {
+            self.before = before
+            self.isAgain = isAgain
             self.run = run
             self.type = type
             self.synID = synID
@@ -29,6 +35,15 @@ struct PushWork: Sendable {
             self.content = content
             self.entity = entity
             self.bytes = bytes
+        }
+
+        /// ``RecordUID/void`` for a number whose row is gone.
+        var uid: RecordUID {
+            switch self.content {
+            case .prepared(let prepared): prepared.record.uid
+            case .refused(let record, _), .unsendable(let record, _): record.uid
+            case .void: .void
+            }
         }
 
         var prepared: PreparedRecord? {
@@ -90,8 +105,8 @@ struct PushWork: Sendable {
                 }
                 self.items.append(
                     Item(
-                        run: runIndex, type: run.type, synID: synID, fingerprint: run.run, content: content, entity: entity,
-                        bytes: bytes))
+                        run: runIndex, type: run.type, synID: synID, fingerprint: run.run, before: offset == 0 ? run.before : run.run,
+                        isAgain: run.isAgain, content: content, entity: entity, bytes: bytes))
             }
             runs.append(start..<self.items.count)
         }
@@ -126,22 +141,46 @@ struct PushWork: Sendable {
     }
 
     /// Divides records into those that were received before and those that come next.
-    /// - Throws: ``ChunkSetback`` where a number is missing between the position and the first new record.
-    func split(_ indices: [Int], at received: [BusinessTypeID: Int64]) throws -> Split {
+    /// - Throws: ``ChunkSetback`` where a number is missing between the position and the first new record; `diverged` where the
+    ///   number before it was given by another step than the position says.
+    func split(_ indices: [Int], at received: [BusinessTypeID: Position]) throws -> Split {
         var split = Split()
         for index in indices {
             let item = self.items[index]
-            let last = split.positions[item.type]?.number ?? received[item.type] ?? 0
-            if item.synID <= last {
+            let position = split.positions[item.type] ?? received[item.type] ?? .start
+            if item.synID <= position.number {
                 split.duplicates.append(index)
-            } else if item.synID == last + 1 {
+            } else if item.synID == position.number + 1 {
+                guard item.before == position.fingerprint else { throw self.divergence(item.type, at: position.number) }
                 split.new.append(index)
                 split.positions[item.type] = Position(number: item.synID, fingerprint: item.fingerprint)
             } else {
-                throw ChunkSetback.stopped(item.type, .gap(position: received[item.type] ?? 0))
+                throw ChunkSetback.stopped(item.type, .gap(position: received[item.type]?.number ?? 0))
             }
         }
         return split
+    }
+
+    /// Consecutive numbers of one run, each with its uid.
+    func receipts(for indices: [Int], time: Int64) -> [Receipt] {
+        var receipts: [BusinessTypeID: [Receipt]] = [:]
+        for index in indices {
+            let item = self.items[index]
+            if let last = receipts[item.type]?.last, last.run == item.fingerprint {
+                receipts[item.type]?.extendLast(by: item.uid)
+            } else {
+                receipts[item.type, default: []].append(
+                    Receipt(
+                        epoch: self.session.epoch, type: item.type, firstSynID: item.synID, run: item.fingerprint, uids: [item.uid], time: time))
+            }
+        }
+        return receipts.sorted { $0.key < $1.key }.flatMap(\.value)
+    }
+
+    func divergence(_ type: BusinessTypeID, at number: Int64) -> DataSyncError {
+        DataSyncError(
+            .diverged, operation: "push",
+            detail: "number \(number) of type \(type) was given to another row before: the branch's database is an older copy")
     }
 
     // MARK: - Decisions
@@ -193,4 +232,8 @@ struct PushWork: Sendable {
         memo.tries = outcome.reason == .behind ? 0 : 1
         return memo
     }
+}
+
+extension [Receipt] {
+    fileprivate mutating func extendLast(by uid: RecordUID) { self[self.count - 1].uids.append(uid) }
 }

@@ -30,6 +30,7 @@ extension Hub {
             guard request.logEpoch == (try await self.logEpoch(in: transaction)) else {
                 throw DataSyncError(.fenced, operation: "pull", detail: "the log has a new epoch: open a session")
             }
+            _ = try await self.checkCursors(request.cursors, ofEpoch: request.logEpoch, of: branch, in: transaction)
             var answer = try await self.read(request, for: branch, in: transaction)
             answer.hasMore = answer.hasMore || hasMoreRows
             answer.outcomes = try await self.outcomes(of: request.asked, from: branch, in: transaction)

@@ -62,7 +62,7 @@ extension Hub {
     ) async throws -> [(index: Int, outcome: Outcome)] {
         try await self.fence(work.branch, work.session, in: transaction)
         let received = try await transaction.positions(from: work.branch, epoch: work.session.epoch)
-        let split = try work.split(indices, at: received.mapValues(\.position.number))
+        let split = try work.split(indices, at: received.mapValues(\.position))
         var outcomes = try await self.outcomesOfDuplicates(split.duplicates, of: work, in: transaction)
         guard !split.new.isEmpty else { return outcomes }
 
@@ -80,7 +80,7 @@ extension Hub {
             switch judge.verdict(for: item, at: index, blamed: work.blamed[index]) {
             case .void: outcomes.append((index, Outcome(.void, reason: .void)))
             case .apply(let prepared):
-                if let fault = try await unit.admit(prepared) {
+                if let fault = try await unit.admit(prepared, isEcho: item.isAgain && self.isState(item.type)) {
                     judge.refuse(item, at: index, fault)
                 } else {
                     toApply.append(index)
@@ -105,6 +105,8 @@ extension Hub {
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
 
+        let time = try await self.age(in: transaction)
+        try await transaction.insertReceipts(work.receipts(for: split.new, time: time), from: work.branch)
         for (type, position) in split.positions {
             let expected = received[type]?.position.number ?? 0
             guard
@@ -152,6 +154,7 @@ extension Hub {
         guard !indices.isEmpty else { return [] }
         var outcomes: [(index: Int, outcome: Outcome)] = []
         for (type, indices) in Dictionary(grouping: indices, by: { work.items[$0].type }) {
+            try await self.checkRuns(indices, of: work, type, in: transaction)
             let memos = try await transaction.memos(in: work.line(type), numbers: indices.map { work.items[$0].synID })
             let byNumber = Dictionary(memos.map { ($0.number, $0.outcome) }) { first, _ in first }
             let entities = Set(indices.compactMap { work.items[$0].entity }).sorted()
@@ -171,6 +174,20 @@ extension Hub {
         }
         return outcomes
     }
+
+    /// A number that was received before must come from the step that gave it then: a restored branch gives it again, to another row.
+    private func checkRuns(_ indices: [Int], of work: PushWork, _ type: BusinessTypeID, in transaction: Storage.Transaction) async throws {
+        let first = work.items[indices[0]].synID
+        let receipts = try await transaction.receipts(
+            from: work.branch, epoch: work.session.epoch, type: type, after: first - 1, limit: indices.count)
+        for index in indices {
+            let item = work.items[index]
+            guard let receipt = receipts.first(where: { ($0.firstSynID...$0.lastSynID).contains(item.synID) }) else { continue }
+            guard receipt.run == item.fingerprint else { throw work.divergence(type, at: item.synID) }
+        }
+    }
+
+    private func isState(_ type: BusinessTypeID) -> Bool { self.types.definition(of: type)?.kind == .state }
 
     /// Nothing is dropped when too much waits for attention: the type of that branch stops, and says so.
     private func checkQuota(_ setAside: [Int: Outcome], of work: PushWork, in transaction: Storage.Transaction) async throws {

@@ -16,6 +16,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     let guess = Mutex(NoveltyGuess())
     /// The cloud's own rows are numbered by one task of a process at a time: two would only roll each other back.
     let numbering = AsyncSemaphore(1)
+    let age = Mutex(Age())
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
 
@@ -43,6 +44,15 @@ public final class Hub<Storage: SyncStorage>: Sendable {
         _ body: (Storage.Transaction) async throws -> Result
     ) async throws -> Result {
         try await self.storage.runUnit(attemptsMax: self.limits.unitAttemptsMax, self.environment, body)
+    }
+
+    /// Running time of the database, in milliseconds.
+    func age(in transaction: Storage.Transaction) async throws -> Int64 {
+        var age = self.age.withLock { $0 }
+        let value = try await transaction.age(&age, at: self.environment.runningTime())
+        let read = age
+        self.age.withLock { $0 = read }
+        return value
     }
 
     // MARK: - The session
@@ -108,6 +118,8 @@ public final class Hub<Storage: SyncStorage>: Sendable {
 
 /// Names in `sync_config` that both sides use.
 enum SettingName {
+    /// For how long somebody has worked on this database, in milliseconds.
+    static let age = "age"
     /// The epoch of the cloud's log.
     static let logEpoch = "log.epoch"
     /// Per type that has rows which were passed over because nobody here knew the type: the smallest id of them.

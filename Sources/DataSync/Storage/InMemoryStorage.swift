@@ -30,6 +30,16 @@ public final class InMemoryStorage: SyncStorage, LeasingStorage {
         return result
     }
 
+    /// All that is committed.
+    public struct Backup: Sendable {
+        fileprivate let state: InMemoryState
+    }
+
+    public func backUp() -> Backup { Backup(state: self.state.withLock { $0 }) }
+
+    /// Puts an older state back, as an operator does with a backup of a database.
+    public func restore(_ backup: Backup) { self.state.withLock { $0 = backup.state } }
+
     public func takeLease() async throws -> any StorageLease {
         let isMine = self.isLeased.withLock { isLeased in
             defer { isLeased = true }
@@ -75,6 +85,11 @@ package struct InMemoryState: Sendable {
         package var audience: Audience
     }
 
+    package struct SentManifest: Hashable, Sendable {
+        var manifest: Manifest
+        var time: Int64
+    }
+
     package struct MemoKey: Hashable, Sendable {
         var line: MemoLine
         var number: Int64
@@ -93,6 +108,10 @@ package struct InMemoryState: Sendable {
     package var frontier: Int64 = 0
     package var lastNumbers: [StreamID: Int64] = [:]
     package var manifests: [ManifestKey: Manifest] = [:]
+    /// Sent ones, with the time when they were put by.
+    package var sentManifests: [ManifestKey: SentManifest] = [:]
+    package var receipts: [ServerID: [Receipt]] = [:]
+    package var uids: [RecordUID: Int64] = [:]
     package var positions: [PositionKey: ReceivedPosition] = [:]
     package var confirmations: [ConfirmationKey: Confirmation] = [:]
     package var lastPlaces: [BusinessTypeID: Int64] = [:]

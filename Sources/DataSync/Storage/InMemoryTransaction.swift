@@ -260,11 +260,118 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { state in Set(state.manifests.values.flatMap(\.entries).map(\.id).filter { ids.contains($0) }) }
     }
 
-    public func settleManifest(_ key: ManifestKey, settled: Int) async throws {
+    public func settleManifest(_ key: ManifestKey, settled: Int, time: Int64) async throws {
         try self.write { state in
-            guard let manifest = state.manifests[key] else { return }
-            state.manifests[key]?.settled = max(manifest.settled, settled)
-            if settled >= manifest.entries.count { state.manifests[key] = nil }
+            guard var manifest = state.manifests[key] else { return }
+            manifest.settled = max(manifest.settled, settled)
+            state.manifests[key] = settled < manifest.entries.count ? manifest : nil
+            if settled >= manifest.entries.count { state.sentManifests[key] = InMemoryState.SentManifest(manifest: manifest, time: time) }
+        }
+    }
+
+    public func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest] {
+        self.read { state in
+            let found = state.sentManifests.values.map(\.manifest).filter {
+                $0.key.epoch == stream.epoch && $0.key.type == stream.type && $0.lastSynID > number
+            }
+            return Array(found.sorted { $0.key < $1.key }.prefix(limit))
+        }
+    }
+
+    public func settledEnds() async throws -> [StreamName: Int64] {
+        self.read { state in
+            (state.sentManifests.values.map(\.manifest) + state.manifests.values).reduce(into: [:]) { ends, manifest in
+                guard manifest.settled > 0 else { return }
+                let name = StreamName(epoch: manifest.key.epoch, type: manifest.key.type)
+                ends[name] = max(ends[name] ?? 0, manifest.synID(at: manifest.settled - 1))
+            }
+        }
+    }
+
+    public func run(of stream: StreamID, number: Int64) async throws -> Fingerprint? {
+        self.read { state in
+            let manifests = state.sentManifests.values.lazy.map(\.manifest) + Array(state.manifests.values)
+            return manifests.first {
+                $0.key.epoch == stream.epoch && $0.key.type == stream.type && ($0.key.firstSynID...$0.lastSynID).contains(number)
+            }?.run
+        }
+    }
+
+    public func putBackManifest(_ manifest: Manifest) async throws {
+        try self.write { state in
+            state.sentManifests[manifest.key] = nil
+            state.manifests[manifest.key] = manifest
+        }
+    }
+
+    public func removeManifest(_ key: ManifestKey) async throws { try self.write { $0.manifests[key] = nil } }
+
+    public func reopenOutbox(_ ids: [Int64]) async throws {
+        try self.write { state in
+            for index in ids.compactMap({ state.outboxIndex(of: $0) }) { state.outbox[index].head.state = .new }
+        }
+    }
+
+    public func newOutboxUIDs(_ ids: [Int64]) async throws -> [Int64: RecordUID] {
+        self.read { state in
+            ids.compactMap { state.row($0) }.filter { $0.state == .new }.reduce(into: [:]) { $0[$1.id] = $1.uid }
+        }
+    }
+
+    public func outboxUIDs(of names: Set<EntityName>) async throws -> Set<RecordUID> {
+        self.read { state in Set(state.outbox.filter { $0.name.map { names.contains($0) } ?? false }.map(\.uid)) }
+    }
+
+    public func removeSentManifests(before time: Int64, limit: Int) async throws -> Int {
+        try self.write { state in
+            let old = state.sentManifests.values.filter { $0.time < time }.sorted { $0.manifest.key < $1.manifest.key }.prefix(limit)
+            var count = 0
+            for sent in old {
+                state.sentManifests[sent.manifest.key] = nil
+                for id in sent.manifest.entries.map(\.id) {
+                    guard let index = state.outboxIndex(of: id), state.outbox[index].state == .settled else { continue }
+                    state.outbox.remove(at: index)
+                    count += 1
+                }
+            }
+            return count
+        }
+    }
+
+    // MARK: - Receipts
+
+    public func insertReceipts(_ receipts: [Receipt], from peer: ServerID) async throws {
+        try self.write { $0.receipts[peer, default: []] += receipts }
+    }
+
+    public func receipts(from peer: ServerID, epoch: Int32, type: BusinessTypeID, after number: Int64, limit: Int) async throws -> [Receipt] {
+        self.read { state in
+            let found = (state.receipts[peer] ?? []).filter { $0.epoch == epoch && $0.type == type && $0.lastSynID > number }
+            return Array(found.sorted { $0.firstSynID < $1.firstSynID }.prefix(limit))
+        }
+    }
+
+    public func keepUIDs(_ uids: [RecordUID], ofType type: BusinessTypeID, time: Int64) async throws {
+        try self.write { state in for uid in uids where state.uids[uid] == nil { state.uids[uid] = time } }
+    }
+
+    public func knownUIDs(among uids: [RecordUID]) async throws -> Set<RecordUID> {
+        self.read { state in Set(uids.filter { state.uids[$0] != nil }) }
+    }
+
+    public func removeReceipts(before time: Int64, limit: Int) async throws -> Int {
+        try self.write { state in
+            var left = limit
+            for peer in state.receipts.keys.sorted() {
+                state.receipts[peer]?.removeAll { receipt in
+                    guard receipt.time < time, left > 0 else { return false }
+                    left -= 1
+                    return true
+                }
+            }
+            let old = state.uids.filter { $0.value < time }.keys.sorted { $0.hex < $1.hex }.prefix(limit)
+            for uid in old { state.uids[uid] = nil }
+            return limit - left + old.count
         }
     }
 
@@ -274,6 +381,14 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { state in
             state.positions.reduce(into: [:]) { result, entry in
                 if entry.key.peer == peer, entry.key.epoch == epoch { result[entry.key.type] = entry.value }
+            }
+        }
+    }
+
+    public func positions(from peer: ServerID) async throws -> [Int32: [BusinessTypeID: ReceivedPosition]] {
+        self.read { state in
+            state.positions.reduce(into: [:]) { result, entry in
+                if entry.key.peer == peer { result[entry.key.epoch, default: [:]][entry.key.type] = entry.value }
             }
         }
     }
@@ -351,6 +466,17 @@ public final class InMemoryTransaction: SyncTransaction {
                 records.append(record)
             }
             return LogPage(records: records, isLast: records.count == after.count)
+        }
+    }
+
+    public func logMarks(of audiences: [Audience], at places: [BusinessTypeID: Int64]) async throws -> [BusinessTypeID: Fingerprint] {
+        self.read { state in
+            places.reduce(into: [:]) { marks, place in
+                for audience in audiences {
+                    let log = state.log[InMemoryState.LogKey(type: place.key, audience: audience)] ?? []
+                    if let record = log.last(where: { $0.logSeq == place.value }) { marks[place.key] = record.mark }
+                }
+            }
         }
     }
 
@@ -446,6 +572,15 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { state in
             let found = state.memos.values.filter { $0.line == line && numbers.contains($0.number) }
             return found.sorted { $0.number < $1.number }.prefix(limit).map(\.withoutPayload)
+        }
+    }
+
+    public func memos(at receiver: ServerID, from sender: ServerID, of entities: Set<EntityID>) async throws -> [Memo] {
+        self.read { state in
+            let found = state.memos.values.filter {
+                $0.line.receiver == receiver && $0.line.sender == sender && entities.contains($0.entity)
+            }
+            return found.sorted { $0.id < $1.id }.map(\.withoutPayload)
         }
     }
 

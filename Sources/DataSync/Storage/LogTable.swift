@@ -18,6 +18,8 @@ public protocol LogTable {
         ofType type: BusinessTypeID, audience: Audience, after place: Int64, limit: Int, bytesMax: Int,
         own: LogOwner
     ) async throws -> LogPage
+    /// The mark of the record at each of `places` that goes to one of `audiences`. Places without such a record are left out.
+    func logMarks(of audiences: [Audience], at places: [BusinessTypeID: Int64]) async throws -> [BusinessTypeID: Fingerprint]
     func logRecord(ofType type: BusinessTypeID, audience: Audience, at place: Int64) async throws -> LogRecord?
 }
 

@@ -19,6 +19,8 @@ public protocol MemoTable {
     func memos(in line: MemoLine, numbers: [Int64]) async throws -> [Memo]
     /// The rows of one line in a range of numbers, by number, without payload.
     func memos(in line: MemoLine, numbers: ClosedRange<Int64>, limit: Int) async throws -> [Memo]
+    /// All rows of `entities` at `receiver` that came from `sender`, by id, without payload.
+    func memos(at receiver: ServerID, from sender: ServerID, of entities: Set<EntityID>) async throws -> [Memo]
     /// Whether `receiver` has any open row that came from `sender`: a cheap question before a dear one.
     func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool
     /// Which of `entities` have open rows at `receiver` that came from `sender`.

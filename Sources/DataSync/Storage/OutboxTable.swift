@@ -60,8 +60,27 @@ public protocol OutboxTable {
     func manifestSummary() async throws -> [BusinessTypeID: Backlog]
     /// Of `ids`, those that a manifest covers.
     func manifestedIDs(in ids: ClosedRange<Int64>) async throws -> Set<Int64>
-    /// Says that the first `settled` rows of a manifest are settled; removes it when all are.
-    func settleManifest(_ key: ManifestKey, settled: Int) async throws
+    /// Says that the first `settled` rows of a manifest are settled. When all are it is put by as a sent one, with `time`.
+    func settleManifest(_ key: ManifestKey, settled: Int, time: Int64) async throws
+    /// Sent manifests of one stream that reach beyond `number`, by number.
+    func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest]
+    /// Up to which number each own stream is settled, as far as manifests, sent or not, are kept.
+    func settledEnds() async throws -> [StreamName: Int64]
+    /// The run that gave `number`, if a manifest that holds it is kept.
+    func run(of stream: StreamID, number: Int64) async throws -> Fingerprint?
+    /// Writes a manifest, sent or not, as one that is to be sent: what the peer had confirmed of it, it has lost.
+    func putBackManifest(_ manifest: Manifest) async throws
+    /// Removes a manifest that is not sent, whose rows get other numbers.
+    func removeManifest(_ key: ManifestKey) async throws
+    /// Makes settled or open rows new again. Their numbers stay with their manifests.
+    func reopenOutbox(_ ids: [Int64]) async throws
+    /// The uids of those of the rows `ids` that are new.
+    func newOutboxUIDs(_ ids: [Int64]) async throws -> [Int64: RecordUID]
+    /// The uids of all rows of `names`.
+    func outboxUIDs(of names: Set<EntityName>) async throws -> Set<RecordUID>
+    /// Removes sent manifests that were put by before `time`, at most `limit`, with those of their rows that are settled.
+    /// - Returns: How many rows were removed.
+    func removeSentManifests(before time: Int64, limit: Int) async throws -> Int
 }
 
 public struct OutboxPage: Hashable, Sendable {
@@ -249,16 +268,32 @@ public struct Manifest: Hashable, Sendable {
     public var entries: [Entry]
     /// How many entries, from the first, are settled.
     public var settled: Int
+    /// Whether the peer had confirmed rows of it before it lost them: they are sent to it again.
+    public var isAgain: Bool
 
-    public init(key: ManifestKey, run: Fingerprint, entries: [Entry], settled: Int = 0) {
+    public init(key: ManifestKey, run: Fingerprint, entries: [Entry], settled: Int = 0, isAgain: Bool = false) {
         self.key = key
         self.run = run
         self.entries = entries
         self.settled = settled
+        self.isAgain = isAgain
     }
 
     public var lastSynID: Int64 { self.key.firstSynID + Int64(self.entries.count) - 1 }
     public func synID(at index: Int) -> Int64 { self.key.firstSynID + Int64(index) }
+}
+
+/// One of this server's own streams.
+public struct StreamName: Hashable, Sendable, Comparable {
+    public var epoch: Int32
+    public var type: BusinessTypeID
+
+    public init(epoch: Int32, type: BusinessTypeID) {
+        self.epoch = epoch
+        self.type = type
+    }
+
+    public static func < (left: Self, right: Self) -> Bool { (left.epoch, left.type) < (right.epoch, right.type) }
 }
 
 /// What waits to be sent of one type.

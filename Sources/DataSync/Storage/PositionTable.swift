@@ -7,6 +7,8 @@ public protocol PositionTable {
     /// The positions in all lines of `peer`'s `epoch`. At the cloud the lines are a branch's streams, at a branch the
     /// log of each type.
     func positions(from peer: ServerID, epoch: Int32) async throws -> [BusinessTypeID: ReceivedPosition]
+    /// The positions in all lines of `peer`, by epoch.
+    func positions(from peer: ServerID) async throws -> [Int32: [BusinessTypeID: ReceivedPosition]]
     /// Moves a position if its number is still `expected`, 0 for a line of which nothing was received.
     /// - Returns: Whether it was. If not, another transaction received the same records: roll back.
     func movePosition(

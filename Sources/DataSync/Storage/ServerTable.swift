@@ -48,11 +48,36 @@ public struct ServerRow: Hashable, Sendable {
     public var version: String?
     /// Milliseconds since 1970, by the clock of whom it wrote; 0 for never.
     public var lastSeen: Int64
+    /// The machine, by what it says of itself, that opened the newest session.
+    public var host: String?
+    /// The one before it.
+    public var hostBefore: String?
+    /// How often a machine came back that another had followed, since `takeoverTime`.
+    public var takeovers: Int
+    /// Running time of the database, in milliseconds.
+    public var takeoverTime: Int64
+
+    /// How often in `takeoverWindow` milliseconds a machine may come back that another had followed, before the two are taken for
+    /// clones of one branch. A machine that is started again, or replaced, is another one and does not come back.
+    static let takeoversMax = 3
+    static let takeoverWindow: Int64 = 600_000
+
+    /// Takes in who opens a session.
+    /// - Returns: Whether this is one takeover too many.
+    mutating func takesOver(_ host: String, at age: Int64) -> Bool {
+        guard !host.isEmpty, host != self.host else { return false }
+        let isBack = host == self.hostBefore
+        (self.host, self.hostBefore) = (host, self.host)
+        guard isBack else { return false }
+        if age - self.takeoverTime > Self.takeoverWindow { (self.takeovers, self.takeoverTime) = (0, age) }
+        self.takeovers += 1
+        return self.takeovers > Self.takeoversMax
+    }
 
     public init(
         id: ServerID, name: String, status: Status, publicKey: String? = nil, joinDigest: String? = nil,
         joinExpires: Int64 = 0, epoch: Int32 = 1, session: Int64 = 0, nonce: String? = nil, operation: Int64 = 0,
-        version: String? = nil, lastSeen: Int64 = 0
+        version: String? = nil, lastSeen: Int64 = 0, host: String? = nil, hostBefore: String? = nil, takeovers: Int = 0, takeoverTime: Int64 = 0
     ) {
         self.id = id
         self.name = name
@@ -66,5 +91,9 @@ public struct ServerRow: Hashable, Sendable {
         self.operation = operation
         self.version = version
         self.lastSeen = lastSeen
+        self.host = host
+        self.hostBefore = hostBefore
+        self.takeovers = takeovers
+        self.takeoverTime = takeoverTime
     }
 }

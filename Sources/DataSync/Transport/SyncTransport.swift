@@ -1,4 +1,4 @@
-/// How a branch speaks to the cloud: four questions, each with its answer.
+/// How a branch speaks to the cloud: five questions, each with its answer.
 ///
 /// Conforming types must pass `TransportContract` of DataSyncTesting.
 ///
@@ -16,6 +16,8 @@ public protocol SyncTransport: Sendable {
     func pull(_ request: PullRequest) async throws -> PullAnswer
     /// Tells what became of fetched records.
     func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer
+    /// Asks what the cloud has received under numbers that this branch does not know any more, and in the end for a new epoch.
+    func recover(_ request: RecoverRequest) async throws -> RecoverAnswer
 }
 
 /// The version of the messages below. Both sides must speak it; a field that one side does not know is passed over.
@@ -62,12 +64,23 @@ public struct OpenRequest: Hashable, Sendable {
     /// The version of the branch's software, for the operator.
     public var software: String
     public var types: [TypeSummary]
+    /// What the machine calls itself since it was started; at most 64 bytes. Two that take turns are a clone.
+    public var host: String
+    /// The newest epoch of the log that the branch has read, and how far it has read each.
+    public var logEpoch: Int32
+    public var cursors: [BusinessTypeID: Position]
 
-    public init(protocolVersion: Int = SyncProtocol.version, nonce: String, software: String, types: [TypeSummary]) {
+    public init(
+        protocolVersion: Int = SyncProtocol.version, nonce: String, software: String, types: [TypeSummary], host: String = "",
+        logEpoch: Int32 = 1, cursors: [BusinessTypeID: Position] = [:]
+    ) {
         self.protocolVersion = protocolVersion
         self.nonce = nonce
         self.software = software
         self.types = types
+        self.host = host
+        self.logEpoch = logEpoch
+        self.cursors = cursors
     }
 }
 
@@ -77,6 +90,10 @@ public struct OpenAnswer: Hashable, Sendable {
     public var logEpoch: Int32
     /// How far the cloud has received each stream of the branch's epoch.
     public var positions: [BusinessTypeID: Position]
+    /// The same of the epochs before.
+    public var olderPositions: [Int32: [BusinessTypeID: Position]]
+    /// Where the branch goes on reading, if the log has a newer epoch than the one that it has read; nil if it has not.
+    public var cursors: [BusinessTypeID: Position]?
     public var types: [TypeSummary]
     /// The largest payload that the cloud takes.
     public var recordBytesMax: Int
@@ -85,8 +102,11 @@ public struct OpenAnswer: Hashable, Sendable {
 
     public init(
         session: SessionID, logEpoch: Int32, positions: [BusinessTypeID: Position], types: [TypeSummary],
-        recordBytesMax: Int, time: Int64
+        recordBytesMax: Int, time: Int64, olderPositions: [Int32: [BusinessTypeID: Position]] = [:],
+        cursors: [BusinessTypeID: Position]? = nil
     ) {
+        self.olderPositions = olderPositions
+        self.cursors = cursors
         self.session = session
         self.logEpoch = logEpoch
         self.positions = positions
@@ -117,9 +137,17 @@ public struct PushRun: Hashable, Sendable {
     public var type: BusinessTypeID
     public var firstSynID: Int64
     public var run: Fingerprint
+    /// The run that gave the number before the first one; `none` before number 1. The cloud compares it with its position.
+    public var before: Fingerprint
+    /// Whether the cloud had confirmed some of these before it lost them. What it takes in again goes back to this branch too.
+    public var isAgain: Bool
     public var records: [SentRecord]
 
-    public init(type: BusinessTypeID, firstSynID: Int64, run: Fingerprint, records: [SentRecord]) {
+    public init(
+        type: BusinessTypeID, firstSynID: Int64, run: Fingerprint, before: Fingerprint = .none, isAgain: Bool = false, records: [SentRecord]
+    ) {
+        self.before = before
+        self.isAgain = isAgain
         self.type = type
         self.firstSynID = firstSynID
         self.run = run
@@ -268,4 +296,42 @@ public struct AcknowledgeRequest: Hashable, Sendable {
 
 public struct AcknowledgeAnswer: Hashable, Sendable {
     public init() {}
+}
+
+// MARK: - Recover
+
+/// For a branch whose database was restored from a backup: what it had sent since, page by page, and then a new epoch.
+public struct RecoverRequest: Hashable, Sendable {
+    public var session: SessionID
+    /// Of the streams that are asked for.
+    public var epoch: Int32
+    /// Up to where the branch knows each stream. Types that are left out are not asked for.
+    public var after: [BusinessTypeID: Int64]
+    /// Whether the branch knows all it needs: the cloud freezes its streams, and counts a new epoch.
+    public var isEnd: Bool
+
+    public init(session: SessionID, epoch: Int32, after: [BusinessTypeID: Int64], isEnd: Bool = false) {
+        self.session = session
+        self.epoch = epoch
+        self.after = after
+        self.isEnd = isEnd
+    }
+}
+
+public struct RecoverAnswer: Hashable, Sendable {
+    /// Each type's in the order of its numbers. Their `time` does not travel.
+    public var receipts: [Receipt]
+    /// How those of these records stand that were not simply applied.
+    public var outcomes: [NumberedOutcome]
+    /// Whether there are more of some type.
+    public var hasMore: Bool
+    /// The branch's epoch at the cloud, after this request.
+    public var epoch: Int32
+
+    public init(receipts: [Receipt] = [], outcomes: [NumberedOutcome] = [], hasMore: Bool = false, epoch: Int32) {
+        self.receipts = receipts
+        self.outcomes = outcomes
+        self.hasMore = hasMore
+        self.epoch = epoch
+    }
 }

@@ -3,18 +3,23 @@
 extension OpenRequest: WireMessage {
     public init(from reader: inout JSONReader) throws {
         var (version, nonce, software, types): (Int?, String?, String?, [TypeSummary]?) = (nil, nil, nil, nil)
+        var (host, logEpoch, cursors): (String, Int32, [BusinessTypeID: Position]) = ("", 1, [:])
         try reader.readObject { reader, name in
             switch name {
             case "protocol": version = try reader.readInteger()
             case "nonce": nonce = try reader.readString()
             case "software": software = try reader.readString()
             case "types": types = try Wire.elements(&reader, TypeSummary.init(from:))
+            case "host": host = try reader.readString()
+            case "log_epoch": logEpoch = try reader.readInteger()
+            case "cursors": cursors = try Wire.positions(&reader)
             default: try reader.skipValue()
             }
         }
         self.init(
             protocolVersion: try Wire.need(version, "protocol", reader), nonce: try Wire.need(nonce, "nonce", reader),
-            software: try Wire.need(software, "software", reader), types: try Wire.need(types, "types", reader))
+            software: try Wire.need(software, "software", reader), types: try Wire.need(types, "types", reader),
+            host: host, logEpoch: logEpoch, cursors: cursors)
     }
 
     public func write(to writer: inout JSONWriter) {
@@ -23,6 +28,10 @@ extension OpenRequest: WireMessage {
             writer.member("nonce", self.nonce)
             writer.member("software", self.software)
             writer.member("types", self.types)
+            writer.member("host", self.host)
+            writer.member("log_epoch", self.logEpoch)
+            writer.key("cursors")
+            Wire.write(self.cursors, to: &writer)
         }
     }
 }
@@ -31,11 +40,14 @@ extension OpenAnswer: WireMessage {
     public init(from reader: inout JSONReader) throws {
         var (session, logEpoch, positions): (SessionID?, Int32?, [BusinessTypeID: Position]?) = (nil, nil, nil)
         var (types, recordBytesMax, time): ([TypeSummary]?, Int?, Int64?) = (nil, nil, nil)
+        var (older, cursors): ([Int32: [BusinessTypeID: Position]], [BusinessTypeID: Position]?) = ([:], nil)
         try reader.readObject { reader, name in
             switch name {
             case "session": session = try SessionID(from: &reader)
             case "log_epoch": logEpoch = try reader.readInteger()
             case "positions": positions = try Wire.positions(&reader)
+            case "older": for epoch in try Wire.elements(&reader, EpochPositions.init(from:)) { older[epoch.epoch] = epoch.positions }
+            case "cursors": cursors = try Wire.positions(&reader)
             case "types": types = try Wire.elements(&reader, TypeSummary.init(from:))
             case "record_bytes_max": recordBytesMax = Int(clamping: try Wire.positive(&reader))
             case "time": time = try reader.readInteger()
@@ -45,7 +57,8 @@ extension OpenAnswer: WireMessage {
         self.init(
             session: try Wire.need(session, "session", reader), logEpoch: try Wire.need(logEpoch, "log_epoch", reader),
             positions: try Wire.need(positions, "positions", reader), types: try Wire.need(types, "types", reader),
-            recordBytesMax: try Wire.need(recordBytesMax, "record_bytes_max", reader), time: try Wire.need(time, "time", reader))
+            recordBytesMax: try Wire.need(recordBytesMax, "record_bytes_max", reader), time: try Wire.need(time, "time", reader),
+            olderPositions: older, cursors: cursors)
     }
 
     public func write(to writer: inout JSONWriter) {
@@ -54,9 +67,46 @@ extension OpenAnswer: WireMessage {
             writer.member("log_epoch", self.logEpoch)
             writer.key("positions")
             Wire.write(self.positions, to: &writer)
+            let older = self.olderPositions.sorted { $0.key < $1.key }.map { EpochPositions(epoch: $0.key, positions: $0.value) }
+            if !older.isEmpty { writer.member("older", older) }
+            if let cursors {
+                writer.key("cursors")
+                Wire.write(cursors, to: &writer)
+            }
             writer.member("types", self.types)
             writer.member("record_bytes_max", self.recordBytesMax)
             writer.member("time", self.time)
+        }
+    }
+}
+
+/// The positions in the streams of one epoch.
+private struct EpochPositions: WireMessage {
+    var epoch: Int32
+    var positions: [BusinessTypeID: Position]
+
+    init(epoch: Int32, positions: [BusinessTypeID: Position]) {
+        self.epoch = epoch
+        self.positions = positions
+    }
+
+    init(from reader: inout JSONReader) throws {
+        var (epoch, positions): (Int32?, [BusinessTypeID: Position]?) = (nil, nil)
+        try reader.readObject { reader, name in
+            switch name {
+            case "epoch": epoch = try reader.readInteger()
+            case "positions": positions = try Wire.positions(&reader)
+            default: try reader.skipValue()
+            }
+        }
+        self.init(epoch: try Wire.need(epoch, "epoch", reader), positions: try Wire.need(positions, "positions", reader))
+    }
+
+    func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.member("epoch", self.epoch)
+            writer.key("positions")
+            Wire.write(self.positions, to: &writer)
         }
     }
 }
@@ -91,18 +141,21 @@ extension PushRequest: WireMessage {
 extension PushRun: WireMessage {
     public init(from reader: inout JSONReader) throws {
         var (type, first, mark, records): (BusinessTypeID?, Int64?, Fingerprint?, [SentRecord]?) = (nil, nil, nil, nil)
+        var (before, isAgain) = (Fingerprint.none, false)
         try reader.readObject { reader, name in
             switch name {
             case "type": type = try Wire.type(&reader)
             case "first": first = try Wire.positive(&reader)
             case "run": mark = try Wire.fingerprint(&reader)
+            case "before": before = try Wire.fingerprint(&reader)
+            case "again": isAgain = try reader.readBool()
             case "records": records = try Wire.elements(&reader, SentRecord.init(from:))
             default: try reader.skipValue()
             }
         }
         self.init(
             type: try Wire.need(type, "type", reader), firstSynID: try Wire.need(first, "first", reader),
-            run: try Wire.need(mark, "run", reader), records: try Wire.need(records, "records", reader))
+            run: try Wire.need(mark, "run", reader), before: before, isAgain: isAgain, records: try Wire.need(records, "records", reader))
         guard self.firstSynID <= Int64.max - Int64(Wire.elementsMax) else { throw reader.failure("'first' is too large") }
         for index in self.records.indices {
             guard case .record(var record) = self.records[index] else { continue }
@@ -125,6 +178,8 @@ extension PushRun: WireMessage {
             writer.member("type", self.type.rawValue)
             writer.member("first", self.firstSynID)
             writer.member("run", self.run.hex)
+            if self.before != .none { writer.member("before", self.before.hex) }
+            if self.isAgain { writer.member("again", true) }
             writer.member("records", self.records)
         }
     }
@@ -471,7 +526,7 @@ public struct ErrorAnswer: WireMessage, Hashable {
         ("unauthorized", .unauthorized, 401), ("clock_skew", .clockSkew, 401), ("fenced", .fenced, 409),
         ("suspended", .suspended, 403), ("unsupported_protocol", .unsupportedProtocol, 426), ("too_large", .tooLarge, 413),
         ("invalid", .peerInvalid, 400), ("not_found", .notFound, 404), ("busy", .storageBusy, 503),
-        ("unavailable", .storageUnavailable, 503),
+        ("unavailable", .storageUnavailable, 503), ("diverged", .diverged, 409),
     ]
 
     /// - Parameter error: What went wrong; what a stranger should not know becomes `unavailable`.
@@ -488,8 +543,11 @@ public struct ErrorAnswer: WireMessage, Hashable {
         let code = Self.codes.first { $0.name == self.code }?.code ?? .peerUnreachable
         // The cloud's database is not the branch's: for the branch it is the cloud that is away.
         let isStorage = code == .storageBusy || code == .storageUnavailable
+        let hint =
+            code == .diverged
+            ? ": one of the two databases is an older copy. If it is the cloud's, its operator has to say so ('datasync-cloud restored')" : ""
         return DataSyncError(
-            isStorage ? .peerUnreachable : code, operation: operation, detail: "the cloud answered '\(self.code)'",
+            isStorage ? .peerUnreachable : code, operation: operation, detail: "the cloud answered '\(self.code)'\(hint)",
             retryAfter: self.retryAfter)
     }
 
@@ -510,6 +568,91 @@ public struct ErrorAnswer: WireMessage, Hashable {
         writer.object { writer in
             writer.member("error", self.code)
             if let retryAfter { writer.member("retry_after_ms", retryAfter.milliseconds) }
+        }
+    }
+}
+
+// MARK: - Recover
+
+extension RecoverRequest: WireMessage {
+    public init(from reader: inout JSONReader) throws {
+        var (session, epoch, after, isEnd): (SessionID?, Int32?, [BusinessTypeID: Int64], Bool) = (nil, nil, [:], false)
+        try reader.readObject { reader, name in
+            switch name {
+            case "session": session = try SessionID(from: &reader)
+            case "epoch": epoch = try reader.readInteger()
+            case "after": after = try Wire.positions(&reader).mapValues(\.number)
+            case "end": isEnd = try reader.readBool()
+            default: try reader.skipValue()
+            }
+        }
+        self.init(session: try Wire.need(session, "session", reader), epoch: try Wire.need(epoch, "epoch", reader), after: after, isEnd: isEnd)
+    }
+
+    public func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.member("session", self.session)
+            writer.member("epoch", self.epoch)
+            writer.key("after")
+            Wire.write(self.after.mapValues { Position(number: $0, fingerprint: .none) }, to: &writer)
+            if self.isEnd { writer.member("end", true) }
+        }
+    }
+}
+
+extension RecoverAnswer: WireMessage {
+    public init(from reader: inout JSONReader) throws {
+        var (receipts, outcomes, hasMore, epoch): ([Receipt], [NumberedOutcome], Bool, Int32?) = ([], [], false, nil)
+        try reader.readObject { reader, name in
+            switch name {
+            case "receipts": receipts = try Wire.elements(&reader, holding: \.uids.count, Receipt.init(from:))
+            case "outcomes": outcomes = try Wire.elements(&reader, NumberedOutcome.init(from:))
+            case "more": hasMore = try reader.readBool()
+            case "epoch": epoch = try reader.readInteger()
+            default: try reader.skipValue()
+            }
+        }
+        self.init(receipts: receipts, outcomes: outcomes, hasMore: hasMore, epoch: try Wire.need(epoch, "epoch", reader))
+    }
+
+    public func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.member("receipts", self.receipts)
+            if !self.outcomes.isEmpty { writer.member("outcomes", self.outcomes) }
+            if self.hasMore { writer.member("more", true) }
+            writer.member("epoch", self.epoch)
+        }
+    }
+}
+
+extension Receipt: WireMessage {
+    public init(from reader: inout JSONReader) throws {
+        var (type, epoch, first, run, uids): (BusinessTypeID?, Int32?, Int64?, Fingerprint?, [RecordUID]?) = (nil, nil, nil, nil, nil)
+        try reader.readObject { reader, name in
+            switch name {
+            case "type": type = try Wire.type(&reader)
+            case "epoch": epoch = try reader.readInteger()
+            case "first": first = try Wire.positive(&reader)
+            case "run": run = try Wire.fingerprint(&reader)
+            case "uids": uids = try Wire.elements(&reader) { try Wire.uid(&$0) }
+            default: try reader.skipValue()
+            }
+        }
+        self.init(
+            epoch: try Wire.need(epoch, "epoch", reader), type: try Wire.need(type, "type", reader),
+            firstSynID: try Wire.need(first, "first", reader), run: try Wire.need(run, "run", reader),
+            uids: try Wire.need(uids, "uids", reader), time: 0)
+        guard self.firstSynID <= Int64.max - Int64(Wire.elementsMax) else { throw reader.failure("'first' is too large") }
+    }
+
+    public func write(to writer: inout JSONWriter) {
+        writer.object { writer in
+            writer.member("type", self.type.rawValue)
+            writer.member("epoch", self.epoch)
+            writer.member("first", self.firstSynID)
+            writer.member("run", self.run.hex)
+            writer.key("uids")
+            writer.array { writer in for uid in self.uids { writer.string(uid.hex) } }
         }
     }
 }

@@ -25,7 +25,7 @@ package enum ExitStatus: Int32, Sendable {
         case .invalidConfiguration, .storageNotReady, .storageTooNew: self = .configuration
         case .storageBusy, .commitUnknown, .storageUnavailable, .storageFailed, .peerUnreachable: self = .unavailable
         case .leaseHeld, .leaseLost: self = .alreadyRunning
-        case .unauthorized, .suspended, .clockSkew, .fenced, .unsupportedProtocol: self = .refused
+        case .unauthorized, .suspended, .clockSkew, .fenced, .unsupportedProtocol, .diverged: self = .refused
         case .invalidRecord, .invalidInput, .tooLarge: self = .badInput
         case .notFound: self = .notFound
         case .invalidState: self = .failure

@@ -36,7 +36,11 @@ struct Migration: Sendable {
                   nonce {name},
                   op {bigint} not null default 0,
                   version {name},
-                  last_seen {bigint} not null default 0
+                  last_seen {bigint} not null default 0,
+                  host {name},
+                  host_before {name},
+                  takeovers {int} not null default 0,
+                  takeover_time {bigint} not null default 0
                 ) {table}
                 """,
                 // Fixed-width columns for what is rewritten: a row that grows cannot be changed in place. An application's
@@ -84,11 +88,49 @@ struct Migration: Sendable {
                   n {int} not null,
                   settled {int} not null default 0,
                   run {bigint} not null,
+                  again {tinyint} not null default 0,
                   first_id {bigint} not null,
                   last_id {bigint} not null,
                   oldest {bigint} not null,
                   entries {blob} not null,
                   primary key (business_type, epoch, first_syn)
+                ) {table}
+                """,
+                """
+                create table if not exists sync_sent (
+                  epoch {int} not null,
+                  business_type {int} not null,
+                  first_syn {bigint} not null,
+                  n {int} not null,
+                  settled {int} not null,
+                  run {bigint} not null,
+                  again {tinyint} not null default 0,
+                  first_id {bigint} not null,
+                  last_id {bigint} not null,
+                  oldest {bigint} not null,
+                  entries {blob} not null,
+                  sent_at {bigint} not null,
+                  primary key (business_type, epoch, first_syn)
+                ) {table}
+                """,
+                """
+                create table if not exists sync_receipt (
+                  peer {int} not null,
+                  epoch {int} not null,
+                  business_type {int} not null,
+                  first_syn {bigint} not null,
+                  n {int} not null,
+                  run {bigint} not null,
+                  received_at {bigint} not null,
+                  uids {blob} not null,
+                  primary key (peer, epoch, business_type, first_syn)
+                ) {table}
+                """,
+                """
+                create table if not exists sync_uid (
+                  uid {uid} not null primary key,
+                  business_type {int} not null,
+                  received_at {bigint} not null
                 ) {table}
                 """,
                 """

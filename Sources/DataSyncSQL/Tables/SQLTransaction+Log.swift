@@ -114,6 +114,20 @@ extension SQLTransaction: LogTable {
         return LogPage(records: try rows.map(Self.record), isLast: count == sizes.count && sizes.count < limit)
     }
 
+    public func logMarks(of audiences: [Audience], at places: [BusinessTypeID: Int64]) async throws -> [BusinessTypeID: Fingerprint] {
+        var marks: [BusinessTypeID: Fingerprint] = [:]
+        guard !places.isEmpty else { return [:] }
+        let one = "business_type = ? and audience in (\(SQLDialect.placeholders(audiences.count))) and log_seq = ?"
+        let sql = "select business_type, mark from sync_log where \(Array(repeating: one, count: places.count).joined(separator: " or "))"
+        let values = places.sorted { $0.key < $1.key }.flatMap { type, place in
+            [.int(type.rawValue)] + audiences.map { SQLValue.int($0.rawValue) } + [.int(place)]
+        }
+        for row in try await self.read("log", sql, values) {
+            marks[try row.type(0)] = try row.fingerprint(1)
+        }
+        return marks
+    }
+
     public func logRecord(ofType type: BusinessTypeID, audience: Audience, at place: Int64) async throws -> LogRecord? {
         let columns = Self.columns.joined(separator: ", ")
         return try await self.read(

@@ -107,6 +107,24 @@ extension SQLTransaction: MemoTable {
         ).map(Self.memo)
     }
 
+    public func memos(at receiver: ServerID, from sender: ServerID, of entities: Set<EntityID>) async throws -> [Memo] {
+        var memos: [Memo] = []
+        let table = self.dialect.from("sync_memo", index: "sync_memo_entity")
+        for (type, entities) in Dictionary(grouping: entities, by: \.type) {
+            let sql = """
+                select \(Self.columns(withPayload: false)) from \(table)
+                where receiver = ? and sender = ? and business_type = ? and data_from_detail in (%@)
+                """
+            let before: [SQLValue] = [.int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue)]
+            let keys = Set(entities.map(\.key)).sorted().map { self.dialect.key($0) }
+            try await self.readList("memo", sql, before: before, list: keys) { row in
+                let memo = try Self.memo(row)
+                if entities.contains(memo.entity) { memos.append(memo) }
+            }
+        }
+        return memos.sorted { $0.id < $1.id }
+    }
+
     public func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool {
         let table = self.dialect.from("sync_memo", index: "sync_memo_due")
         let sql = "select 1 from \(table) where receiver = ? and disposition in (\(Self.open)) and sender = ? limit 1"

@@ -268,7 +268,7 @@ extension SQLTransaction: OutboxTable {
         try await self.write("updateOutbox", batch)
     }
 
-    // MARK: - Numbers and manifests
+    // MARK: - Numbers
 
     public func takeNumbers(_ stream: StreamID, count: Int) async throws -> Int64 {
         let key: [SQLValue] = [.int(stream.origin.rawValue), .int(stream.epoch), .int(stream.type.rawValue)]
@@ -293,73 +293,5 @@ extension SQLTransaction: OutboxTable {
         let rows = try await self.read(
             "number", "select distinct business_type from sync_stream where origin = ?", [.int(origin.rawValue)])
         return Set(try rows.map { try $0.type(0) })
-    }
-
-    public func insertManifests(_ manifests: [Manifest]) async throws {
-        let columns = [
-            "epoch", "business_type", "first_syn", "n", "settled", "run", "first_id", "last_id", "oldest", "entries",
-        ]
-        var batch = SQLBatch(insertInto: "sync_batch", columns: columns, reservingRows: manifests.count)
-        for manifest in manifests {
-            let ids = manifest.entries.map(\.id)
-            batch.append([
-                .int(manifest.key.epoch), .int(manifest.key.type.rawValue), .int(manifest.key.firstSynID),
-                .int(manifest.entries.count), .int(manifest.settled), .fingerprint(manifest.run), .int(ids.min() ?? 0),
-                .int(ids.max() ?? 0), .int(manifest.entries.map(\.createTime).min() ?? 0),
-                .bytes(ManifestCoding.encode(manifest.entries)),
-            ])
-        }
-        try await self.write("manifest", batch)
-    }
-
-    private static func manifest(_ row: SQLRow) throws -> Manifest {
-        let entries = try ManifestCoding.decode(try row.bytes(5))
-        // Cut between two entries, the bytes alone would still be whole.
-        guard entries.count == (try row.int(6, as: Int.self)) else {
-            throw DataSyncError(.storageFailed, operation: "manifest", detail: "a row of sync_batch does not hold as many entries as it says")
-        }
-        return Manifest(
-            key: ManifestKey(epoch: try row.int(0, as: Int32.self), type: try row.type(1), firstSynID: try row.int(2)),
-            run: try row.fingerprint(3), entries: entries, settled: try row.int(4, as: Int.self))
-    }
-
-    public func manifests(
-        ofType type: BusinessTypeID, after position: ManifestKey?, limit: Int
-    ) async throws -> [Manifest] {
-        let columns = "select epoch, business_type, first_syn, run, settled, entries, n from sync_batch where business_type = ?"
-        let order = " order by epoch, first_syn limit ?"
-        guard let position else {
-            return try await self.read("manifest", columns + order, [.int(type.rawValue), .int(limit)]).map(Self.manifest)
-        }
-        return try await self.read(
-            "manifest", columns + " and (epoch > ? or epoch = ? and first_syn > ?)" + order,
-            [.int(type.rawValue), .int(position.epoch), .int(position.epoch), .int(position.firstSynID), .int(limit)]
-        ).map(Self.manifest)
-    }
-
-    public func manifestSummary() async throws -> [BusinessTypeID: Backlog] {
-        let rows = try await self.read(
-            "manifest", "select business_type, sum(n - settled), min(oldest) from sync_batch group by business_type")
-        return try rows.reduce(into: [:]) {
-            $0[try $1.type(0)] = Backlog(records: try $1.int(1, as: Int.self), oldestCreateTime: try $1.int(2))
-        }
-    }
-
-    public func manifestedIDs(in ids: ClosedRange<Int64>) async throws -> Set<Int64> {
-        let rows = try await self.read(
-            "manifest", "select entries from sync_batch where last_id >= ? and first_id <= ?",
-            [.int(ids.lowerBound), .int(ids.upperBound)])
-        return try rows.reduce(into: []) { found, row in
-            found.formUnion(try ManifestCoding.decode(try row.bytes(0)).lazy.map(\.id).filter { ids.contains($0) })
-        }
-    }
-
-    public func settleManifest(_ key: ManifestKey, settled: Int) async throws {
-        let values: [SQLValue] = [.int(key.type.rawValue), .int(key.epoch), .int(key.firstSynID), .int(settled)]
-        let condition = "business_type = ? and epoch = ? and first_syn = ?"
-        if try await self.write("manifest", "delete from sync_batch where \(condition) and n <= ?", values) == 0 {
-            try await self.write(
-                "manifest", "update sync_batch set settled = ? where \(condition) and settled < ?", [.int(settled)] + values)
-        }
     }
 }

@@ -11,6 +11,15 @@ extension SQLTransaction: PositionTable {
         }
     }
 
+    public func positions(from peer: ServerID) async throws -> [Int32: [BusinessTypeID: ReceivedPosition]] {
+        let rows = try await self.read(
+            "positions", "select business_type, number, fingerprint, reported, epoch from sync_position where peer = ?", [.int(peer.rawValue)])
+        return try rows.reduce(into: [:]) { positions, row in
+            positions[try row.int(4, as: Int32.self), default: [:]][try row.type(0)] = ReceivedPosition(
+                position: Position(number: try row.int(1), fingerprint: try row.fingerprint(2)), reported: try row.int(3))
+        }
+    }
+
     public func movePosition(
         from peer: ServerID, epoch: Int32, type: BusinessTypeID, expected: Int64, to position: Position
     ) async throws -> Bool {

@@ -2,7 +2,7 @@ public import DataSync
 
 extension SQLTransaction: ServerTable {
     private static let columns =
-        "id, name, status, public_key, join_digest, join_expires, epoch, session, nonce, op, version, last_seen"
+        "id, name, status, public_key, join_digest, join_expires, epoch, session, nonce, op, version, last_seen, host, host_before, takeovers, takeover_time"
 
     private static func server(_ row: SQLRow) throws -> ServerRow {
         guard let status = ServerRow.Status(rawValue: try row.text(2)) else {
@@ -12,7 +12,8 @@ extension SQLTransaction: ServerTable {
             id: try row.server(0), name: try row.text(1), status: status,
             publicKey: try row.optionalText(3), joinDigest: try row.optionalText(4), joinExpires: try row.int(5),
             epoch: try row.int(6, as: Int32.self), session: try row.int(7), nonce: try row.optionalText(8),
-            operation: try row.int(9), version: try row.optionalText(10), lastSeen: try row.int(11))
+            operation: try row.int(9), version: try row.optionalText(10), lastSeen: try row.int(11), host: try row.optionalText(12), hostBefore: try row.optionalText(13),
+            takeovers: try row.int(14, as: Int.self), takeoverTime: try row.int(15))
     }
 
     public func server(_ id: ServerID) async throws -> ServerRow? {
@@ -30,21 +31,23 @@ extension SQLTransaction: ServerTable {
         }
         try await self.write(
             "insertServer",
-            "insert into sync_server (\(Self.columns)) values (\(SQLDialect.placeholders(12)))",
-            [.int(row.id.rawValue)] + self.values(row) + [.int(row.operation), .text(row.version), .int(row.lastSeen)])
+            "insert into sync_server (\(Self.columns)) values (\(SQLDialect.placeholders(16)))",
+            [.int(row.id.rawValue)] + self.values(row) + [.int(row.operation), .text(row.version), .int(row.lastSeen)] + self.hostValues(row))
     }
 
     public func replaceServer(_ row: ServerRow) async throws -> Bool {
         let sql = """
             update sync_server set name = ?, status = ?, public_key = ?, join_digest = ?, join_expires = ?, epoch = ?,
-              session = ?, nonce = ?, version = ?, last_seen = ?, op = op + 1
+              session = ?, nonce = ?, version = ?, last_seen = ?, host = ?, host_before = ?, takeovers = ?, takeover_time = ?, op = op + 1
             where id = ? and op = ?
             """
         let found = try await self.write(
             "replaceServer", sql,
-            self.values(row) + [.text(row.version), .int(row.lastSeen), .int(row.id.rawValue), .int(row.operation)])
+            self.values(row) + [.text(row.version), .int(row.lastSeen)] + self.hostValues(row) + [.int(row.id.rawValue), .int(row.operation)])
         return found == 1
     }
+
+    private func hostValues(_ row: ServerRow) -> [SQLValue] { [.text(row.host), .text(row.hostBefore), .int(row.takeovers), .int(row.takeoverTime)] }
 
     /// From the name to the nonce.
     private func values(_ row: ServerRow) -> [SQLValue] {

@@ -133,4 +133,8 @@ public struct SimulatedLink: SyncTransport {
             try await $0.acknowledge(request)
         }
     }
+
+    public func recover(_ request: RecoverRequest) async throws -> RecoverAnswer {
+        try await self.network.call(from: self.branch, session: request.session.number, operation: "recover") { try await $0.recover(request) }
+    }
 }

@@ -147,14 +147,69 @@ extension SimulatedTransaction {
         try await self.read { try await $0.manifestedIDs(in: ids) }
     }
 
-    public func settleManifest(_ key: ManifestKey, settled: Int) async throws {
-        try await self.write([.manifest(key)]) { try await $0.settleManifest(key, settled: settled) }
+    public func settleManifest(_ key: ManifestKey, settled: Int, time: Int64) async throws {
+        try await self.write([.manifest(key)]) { try await $0.settleManifest(key, settled: settled, time: time) }
+    }
+
+    public func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest] {
+        try await self.read { try await $0.sentManifests(of: stream, after: number, limit: limit) }
+    }
+
+    public func settledEnds() async throws -> [StreamName: Int64] { try await self.read { try await $0.settledEnds() } }
+
+    public func run(of stream: StreamID, number: Int64) async throws -> Fingerprint? {
+        try await self.read { try await $0.run(of: stream, number: number) }
+    }
+
+    public func putBackManifest(_ manifest: Manifest) async throws {
+        try await self.write([.manifest(manifest.key)]) { try await $0.putBackManifest(manifest) }
+    }
+
+    public func removeManifest(_ key: ManifestKey) async throws { try await self.write([.manifest(key)]) { try await $0.removeManifest(key) } }
+
+    public func reopenOutbox(_ ids: [Int64]) async throws {
+        self.noteAgent()
+        try await self.write(ids.map { .outbox($0) }) { try await $0.reopenOutbox(ids) }
+    }
+
+    public func newOutboxUIDs(_ ids: [Int64]) async throws -> [Int64: RecordUID] { try await self.read { try await $0.newOutboxUIDs(ids) } }
+
+    public func outboxUIDs(of names: Set<EntityName>) async throws -> Set<RecordUID> {
+        try await self.read { try await $0.outboxUIDs(of: names) }
+    }
+
+    public func removeSentManifests(before time: Int64, limit: Int) async throws -> Int {
+        try await self.write([]) { try await $0.removeSentManifests(before: time, limit: limit) }
+    }
+
+    // MARK: - Receipts
+
+    public func insertReceipts(_ receipts: [Receipt], from peer: ServerID) async throws {
+        try await self.write([]) { try await $0.insertReceipts(receipts, from: peer) }
+    }
+
+    public func receipts(from peer: ServerID, epoch: Int32, type: BusinessTypeID, after number: Int64, limit: Int) async throws -> [Receipt] {
+        try await self.read { try await $0.receipts(from: peer, epoch: epoch, type: type, after: number, limit: limit) }
+    }
+
+    public func keepUIDs(_ uids: [RecordUID], ofType type: BusinessTypeID, time: Int64) async throws {
+        try await self.write([]) { try await $0.keepUIDs(uids, ofType: type, time: time) }
+    }
+
+    public func knownUIDs(among uids: [RecordUID]) async throws -> Set<RecordUID> { try await self.read { try await $0.knownUIDs(among: uids) } }
+
+    public func removeReceipts(before time: Int64, limit: Int) async throws -> Int {
+        try await self.write([]) { try await $0.removeReceipts(before: time, limit: limit) }
     }
 
     // MARK: - Positions
 
     public func positions(from peer: ServerID, epoch: Int32) async throws -> [BusinessTypeID: ReceivedPosition] {
         try await self.read { try await $0.positions(from: peer, epoch: epoch) }
+    }
+
+    public func positions(from peer: ServerID) async throws -> [Int32: [BusinessTypeID: ReceivedPosition]] {
+        try await self.read { try await $0.positions(from: peer) }
     }
 
     public func movePosition(
@@ -212,6 +267,10 @@ extension SimulatedTransaction {
         try await self.read {
             try await $0.logPage(ofType: type, audience: audience, after: place, limit: limit, bytesMax: bytesMax, own: own)
         }
+    }
+
+    public func logMarks(of audiences: [Audience], at places: [BusinessTypeID: Int64]) async throws -> [BusinessTypeID: Fingerprint] {
+        try await self.read { try await $0.logMarks(of: audiences, at: places) }
     }
 
     public func logRecord(ofType type: BusinessTypeID, audience: Audience, at place: Int64) async throws -> LogRecord? {
@@ -307,6 +366,10 @@ extension SimulatedTransaction {
 
     public func memos(in line: MemoLine, numbers: ClosedRange<Int64>, limit: Int) async throws -> [Memo] {
         try await self.read { try await $0.memos(in: line, numbers: numbers, limit: limit) }
+    }
+
+    public func memos(at receiver: ServerID, from sender: ServerID, of entities: Set<EntityID>) async throws -> [Memo] {
+        try await self.read { try await $0.memos(at: receiver, from: sender, of: entities) }
     }
 
     public func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool {

@@ -5,7 +5,7 @@ import Testing
     private func item(_ prepared: PreparedRecord) -> PushWork.Item { self.item(.prepared(prepared), prepared.entity) }
 
     private func item(_ content: PushWork.Item.Content, _ entity: EntityID?) -> PushWork.Item {
-        PushWork.Item(run: 0, type: 3, synID: 1, fingerprint: .none, content: content, entity: entity, bytes: 1)
+        PushWork.Item(run: 0, type: 3, synID: 1, fingerprint: .none, before: .none, isAgain: false, content: content, entity: entity, bytes: 1)
     }
 
     private func outcome(_ verdict: PushJudge.Verdict) -> Outcome? {
@@ -70,6 +70,7 @@ import Testing
         switch verdict {
         case .apply: "apply"
         case .superseded: "superseded"
+        case .known: "known"
         case .setAside(let outcome): "\(outcome.disposition.name) \(outcome.reason)"
         }
     }

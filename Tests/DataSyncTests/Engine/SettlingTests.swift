@@ -10,8 +10,8 @@ import Testing
                 uid: RecordUID(high: 0, low: UInt64(index)), key: key, target: .cloud, client: nil, payload: "")
         }
         return PushBatch.Part(
-            manifest: ManifestKey(epoch: 1, type: type, firstSynID: first), run: Fingerprint(rawValue: 8), offset: offset, entries: entries,
-            rows: rows)
+            manifest: ManifestKey(epoch: 1, type: type, firstSynID: first), run: Fingerprint(rawValue: 8), before: .none, isAgain: false,
+            offset: offset, entries: entries, rows: rows)
     }
 
     private func settle(_ parts: [PushBatch.Part], _ runs: [PushRunAnswer], _ type: ItemType) -> Settling {

@@ -13,6 +13,7 @@ import Testing
         func push(_ request: PushRequest) async throws -> PushAnswer { self.answer(request) }
         func pull(_ request: PullRequest) async throws -> PullAnswer { try await self.base.pull(request) }
         func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { try await self.base.acknowledge(request) }
+        func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
     }
 
     private static let one = Outcome.applied(version: 1)
@@ -53,6 +54,7 @@ import Testing
             func push(_ request: PushRequest) async throws -> PushAnswer { try await self.base.push(request) }
             func pull(_ request: PullRequest) async throws -> PullAnswer { PullAnswer(runs: self.runs) }
             func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { AcknowledgeAnswer() }
+            func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
         }
         let company = try await Company(branches: [1])
         let (first, second) = (try Sample.log(.product, 1, place: 1), try Sample.log(.product, 2, place: 2))

@@ -62,13 +62,13 @@ struct Company: Sendable {
     }
 
     /// One more agent over the database of a branch.
-    func agent(of branch: ServerID, types: [ItemType] = ItemType.all) throws -> TestAgent {
+    func agent(of branch: ServerID, types: [ItemType] = ItemType.all, host: String = "") throws -> TestAgent {
         try Agent(
             server: branch, storage: self.storage(branch),
             transport: FaultyTransport(
                 base: InMemoryTransport(hub: self.hub, branch: branch), link: self.link(branch), plan: self.plan),
             types: Self.handlers(types, self.conduct(branch)), limits: self.limits, environment: self.time.environment,
-            logger: .silent)
+            host: host, logger: .silent)
     }
 
     /// Starts the cloud again, and all branches with it.

@@ -13,6 +13,7 @@ final class Conduct: Sendable {
         var cured: Set<String> = []
         var hook: Hook?
         var applied: [String] = []
+        var refusals = 0
     }
     private let state = Mutex(State())
 
@@ -26,6 +27,9 @@ final class Conduct: Sendable {
     /// The texts that were taken in handlers here, in order, those of rolled back transactions too.
     var applied: [String] { self.state.withLock { $0.applied } }
 
+    /// How often a record was refused here.
+    var refusals: Int { self.state.withLock { $0.refusals } }
+
     func take(_ text: String, table: String, in transaction: InMemoryTransaction) async throws {
         let (cured, hook) = self.state.withLock { state in
             defer { state.hook = nil }
@@ -33,7 +37,10 @@ final class Conduct: Sendable {
         }
         try await hook?(transaction)
         func isIll(_ prefix: String) -> Bool { text.hasPrefix(prefix) && !cured.contains(prefix) }
-        if isIll("poison") { throw RecordFault.refused("no poison") }
+        if isIll("poison") {
+            self.state.withLock { $0.refusals += 1 }
+            throw RecordFault.refused("no poison")
+        }
         if isIll("broken") { throw DiskFull() }
         if isIll("after:") {
             let key = text.dropFirst("after:".count).prefix { $0 != " " }

@@ -23,6 +23,10 @@ struct FaultyTransport: SyncTransport {
         try await self.carry(.acknowledge, request) { try await self.base.acknowledge($0) }
     }
 
+    func recover(_ request: RecoverRequest) async throws -> RecoverAnswer {
+        try await self.carry(.recover, request) { try await self.base.recover($0) }
+    }
+
     private func carry<Request: WireMessage, Answer: WireMessage>(
         _ call: FaultyLink.Call, _ request: Request, _ perform: (Request) async throws -> Answer
     ) async throws -> Answer {
@@ -38,7 +42,7 @@ struct FaultyTransport: SyncTransport {
 
 /// One branch's link: what a test does in the gaps of an exchange.
 final class FaultyLink: Sendable {
-    enum Call: Hashable, Sendable { case open, push, pull, acknowledge }
+    enum Call: Hashable, Sendable { case open, push, pull, acknowledge, recover }
     enum Moment: Hashable, Sendable {
         /// The request is on its way.
         case before(Call)

@@ -1,0 +1,36 @@
+/// Running time as a database counts it: for how long somebody has worked on it, and not how late somebody's clock says it is.
+///
+/// What outlives a process is aged by it, such as what is kept for a retention: a wall clock that jumps by a year must not end
+/// that. Each process adds the time for which it runs; of several replicas the one that counted most is believed.
+struct Age: Sendable {
+    /// What was read or written last, in milliseconds, and when that was, in running time of the process.
+    private var base: (value: Int64, at: Duration)?
+
+    /// How often the count is written down, and so how much of it a crash may lose.
+    static let interval: Duration = .seconds(60)
+
+    /// Milliseconds; nil until it was read once.
+    func value(at time: Duration) -> Int64? { self.base.map { $0.value + (time - $0.at).milliseconds } }
+
+    func isDue(at time: Duration) -> Bool { self.base.map { time - $0.at >= Self.interval } ?? true }
+
+    /// Takes in what the database says.
+    /// - Returns: What is to be written, which is never less.
+    mutating func meet(stored: Int64, at time: Duration) -> Int64 {
+        let value = max(stored, self.value(at: time) ?? 0)
+        self.base = (value, time)
+        return value
+    }
+}
+
+extension SettingTable {
+    /// Reads the running time of this database, in milliseconds, and writes it down where that is due.
+    func age(_ age: inout Age, at time: Duration) async throws -> Int64 {
+        if let value = age.value(at: time), !age.isDue(at: time) { return value }
+        let isFirst = age.value(at: time) == nil
+        let stored = try await self.setting(SettingName.age).flatMap { Int64($0) } ?? 0
+        let value = age.meet(stored: stored, at: time)
+        if !isFirst, value > stored { try await self.putSetting(SettingName.age, String(value)) }
+        return value
+    }
+}
