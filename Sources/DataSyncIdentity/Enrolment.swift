@@ -144,7 +144,9 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
             try await transaction.insertServer(
                 ServerRow(id: branch, name: name, status: .invited, joinDigest: Digest.secret(secret), joinExpires: self.expiry))
             try await transaction.appendAudit(self.audit("branch.add", branch, actor))
+            await self.environment.passes(.inviteBeforeCommit)
         }
+        await self.environment.passes(.inviteAfterCommit)
         return token(branch)
     }
 
@@ -204,8 +206,10 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
             row.version = request.software
             guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "join") }
             try await transaction.appendAudit(self.audit("branch.join", branch, "branch \(branch)"))
+            await self.environment.passes(.enrolBeforeCommit)
             return row
         }
+        await self.environment.passes(.enrolAfterCommit)
         guard row.publicKey == key.text, row.status == .active else { throw refusal }
         return JoinAnswer(name: row.name, epoch: row.epoch, cloudPublicKey: self.cloudKey.text)
     }

@@ -28,11 +28,11 @@ package struct CloudProgram: Sendable {
         try await self.storage.checkSchema()
         let types = try await self.settings.mappedTypes(in: self.storage)
         for warning in types.flatMap(\.warnings) { self.logger.warning("\(warning)") }
-        return try Hub(storage: self.storage, types: types, limits: self.limits, logger: Logger(label: "datasync.hub"))
+        return try Hub(storage: self.storage, types: types, limits: self.limits, environment: .program, logger: Logger(label: "datasync.hub"))
     }
 
     package func enrolment() throws -> Enrolment<SQLStorage> {
-        Enrolment(storage: self.storage, cloudKey: try self.key().publicKey)
+        Enrolment(storage: self.storage, cloudKey: try self.key().publicKey, environment: .program)
     }
 
     /// Everything that `serve` runs. Ended by SIGTERM or SIGINT: requests under way are answered first.

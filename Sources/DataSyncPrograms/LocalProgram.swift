@@ -67,7 +67,8 @@ package struct LocalProgram: Sendable {
         let transport = HTTPTransport(cloud: try await self.endpoint(), identity: identity, limits: try self.settings.httpLimits())
         return try Agent(
             server: id, storage: self.storage, transport: transport, types: try await self.types(), limits: self.limits,
-            schedule: try self.settings.schedule(), software: "datasync-local \(DataSyncVersion.current)", host: Self.bootID,
+            schedule: try self.settings.schedule(), environment: .program, software: "datasync-local \(DataSyncVersion.current)",
+            host: Self.bootID,
             logger: Logger(label: "datasync.agent"))
     }
 
@@ -111,8 +112,10 @@ package struct LocalProgram: Sendable {
         }
         let endpoint = try CloudEndpoint(url, allowsPlainHTTP: try self.settings.flag("cloud.allow_plain_http"))
         let key = try self.ownKey()
+        await SyncEnvironment.program.passes(.joinKeyWritten)
         let (answer, cloudKey) = try await endpoint.join(
             token, key: key, software: "datasync-local \(DataSyncVersion.current)", limits: try self.settings.httpLimits())
+        await SyncEnvironment.program.passes(.joinEnrolled)
         try await self.storage.withTransaction { transaction in
             try await transaction.putSetting(Self.serverSetting, "\(token.server.rawValue)")
             try await transaction.putSetting(Self.cloudSetting, url)
@@ -126,7 +129,9 @@ package struct LocalProgram: Sendable {
                 existing.publicKey = row.publicKey
                 guard try await transaction.replaceServer(existing) else { throw DataSyncError(.storageBusy, operation: "join") }
             }
+            await SyncEnvironment.program.passes(.joinBeforeCommit)
         }
+        await SyncEnvironment.program.passes(.joinAfterCommit)
         return answer
     }
 

@@ -65,20 +65,27 @@ public final class SQLStorage: SyncStorage, LeasingStorage {
     }
 
     /// Creates the tables, or brings them to this version. Changes nothing where they are of this version already.
-    /// - Parameter limits: Its `recordBytesMax` is what an insert into `sync_data` may hold.
+    /// - Parameters:
+    ///   - limits: Its `recordBytesMax` is what an insert into `sync_data` may hold.
+    ///   - environment: What is told how far this has got.
     /// - Returns: The version that the tables had before, 0 for none.
     @discardableResult
-    public func migrate(limits: SyncLimits = SyncLimits()) async throws -> Int {
+    public func migrate(limits: SyncLimits = SyncLimits(), environment: SyncEnvironment = .system) async throws -> Int {
         let version = try await self.schemaVersion()
         if version > Migration.latest { throw self.tooNew(version) }
         try await self.withConnection { connection, dialect in
             for migration in Migration.all where migration.number > version {
-                for statement in migration.sql(for: dialect) { _ = try await connection.execute(statement, []) }
+                for statement in migration.sql(for: dialect) {
+                    _ = try await connection.execute(statement, [])
+                    await environment.passes(.initBetweenStatements)
+                }
+                await environment.passes(.initBeforeVersion)
                 // After the step: where it breaks off, it is run again.
                 let tail = dialect.upsertTail(key: ["name"], replacing: ["value"])
                 _ = try await connection.execute(
                     "insert into sync_config (name, value) values (?, ?)" + tail,
                     [.text(Migration.settingName), .text(String(migration.number))])
+                await environment.passes(.initAfterVersion)
             }
         }
         try await self.withTransaction(.write) { transaction in

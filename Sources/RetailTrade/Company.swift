@@ -1,5 +1,5 @@
 import DataSync
-import DataSyncSQL
+public import DataSyncSQL
 public import Foundation
 
 /// A cloud and its branches, each a process and a database of its own, that trade with real data.
@@ -14,12 +14,13 @@ public final class Company: Sendable {
     ///   - stores: The ids of the branches.
     ///   - programs: Where the two programs are.
     ///   - cloudDatabase: The cloud's, where it is another than the branches'.
+    ///   - databases: By store, where it is another than the others'.
     ///   - port: Where the cloud listens; by default where nobody does.
     ///   - visiblePort: Where the branches look for it, if something stands between.
     ///   - settings: More YAML for every site, such as shorter waits.
     public init(
         stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, cloudDatabase: SiteDatabase? = nil,
-        port: Int? = nil, visiblePort: Int? = nil, settings: String = Company.quickSettings
+        databases: [Int32: SiteDatabase] = [:], port: Int? = nil, visiblePort: Int? = nil, settings: String = Company.quickSettings
     ) async throws {
         self.port = try port ?? freePort()
         self.cloud = try await Site(
@@ -30,7 +31,7 @@ public final class Company: Sendable {
         for store in stores {
             branches.append(
                 try await Site(
-                    id: store, in: folder, programs: programs, database: database,
+                    id: store, in: folder, programs: programs, database: databases[store] ?? database,
                     settings: "cloud:\n  url: http://127.0.0.1:\(visiblePort ?? self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n"
                         + settings,
                     types: RetailTables.types(.branch)
@@ -108,7 +109,7 @@ extension Site {
     }
 
     /// Reads in one snapshot; again where the connection turns out to be that of a server that was killed.
-    func read<Result: Sendable>(_ body: (SQLTransaction) async throws -> Result) async throws -> Result {
+    public func read<Result: Sendable>(_ body: (SQLTransaction) async throws -> Result) async throws -> Result {
         var attempt = 1
         while true {
             do { return try await self.storage.withTransaction(.snapshot, body) } catch let error as DataSyncError

@@ -8,6 +8,15 @@ public struct Product: Hashable, Sendable {
     public var packageSize: String
     /// In cents.
     public var price: Int
+
+    public init(id: Int, department: String, brand: String, kind: String, packageSize: String, price: Int) {
+        self.id = id
+        self.department = department
+        self.brand = brand
+        self.kind = kind
+        self.packageSize = packageSize
+        self.price = price
+    }
 }
 
 public struct Member: Hashable, Sendable {
@@ -19,6 +28,15 @@ public struct Member: Hashable, Sendable {
     public var home: Int32
     /// Whether every branch knows the member.
     public var isShared: Bool
+
+    public init(id: Int, age: String, income: String, householdSize: String, home: Int32, isShared: Bool) {
+        self.id = id
+        self.age = age
+        self.income = income
+        self.householdSize = householdSize
+        self.home = home
+        self.isShared = isShared
+    }
 }
 
 public struct Order: Hashable, Sendable {
@@ -29,6 +47,14 @@ public struct Order: Hashable, Sendable {
         /// In cents, as the others.
         public var sales: Int
         public var discount: Int
+
+        public init(line: Int, product: Int, quantity: Int, sales: Int, discount: Int) {
+            self.line = line
+            self.product = product
+            self.quantity = quantity
+            self.sales = sales
+            self.discount = discount
+        }
     }
 
     public var id: Int
@@ -39,6 +65,15 @@ public struct Order: Hashable, Sendable {
     /// In cents.
     public var total: Int
     public var lines: [Line]
+
+    public init(id: Int, store: Int32, member: Int, orderedAt: String, total: Int, lines: [Line]) {
+        self.id = id
+        self.store = store
+        self.member = member
+        self.orderedAt = orderedAt
+        self.total = total
+        self.lines = lines
+    }
 }
 
 /// Retail trade out of the "Complete Journey" data of 84.51°/dunnhumby: members, products, and orders in order of time.

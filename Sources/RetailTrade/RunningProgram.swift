@@ -47,6 +47,25 @@ public final class RunningProgram {
         return self.process.terminationStatus
     }
 
+    /// Waits until it has ended by itself.
+    /// - Returns: The signal that ended it, or what it exited with.
+    public func end(within seconds: Double) async throws -> ProgramEnd {
+        let start = ContinuousClock.now
+        while self.process.isRunning {
+            guard start.seconds < seconds else { throw TradeError("after \(Int(seconds)) s the program has not ended: \(self.logText.suffix(2_000))") }
+            try await Task.sleep(for: .milliseconds(2))
+        }
+        return ProgramEnd(self.process)
+    }
+
+    public func send(_ signal: Int32) { _ = Foundation.kill(self.pid, signal) }
+
+    /// Whether it stands still (SIGSTOP).
+    public var isStopped: Bool {
+        let stat = (try? String(contentsOfFile: "/proc/\(self.pid)/stat", encoding: .utf8)) ?? ""
+        return stat.split(separator: ")").last?.first { $0 != " " } == "T"
+    }
+
     /// Ends it as a power cut would (SIGKILL), and waits until it is gone.
     public func kill() {
         _ = Foundation.kill(self.process.processIdentifier, SIGKILL)
@@ -88,8 +107,19 @@ public final class RunningProgram {
     }
 }
 
+/// How a process ended.
+public enum ProgramEnd: Hashable, Sendable {
+    case exit(Int32)
+    case signal(Int32)
+
+    init(_ process: Process) {
+        self = process.terminationReason == .uncaughtSignal ? .signal(process.terminationStatus) : .exit(process.terminationStatus)
+    }
+}
+
 /// What a command that ran to its end printed, and how it ended.
 public struct CommandResult: Sendable {
+    public var end: ProgramEnd
     public var status: Int32
     public var output: String
     public var complaints: String
@@ -120,7 +150,7 @@ public struct CommandResult: Sendable {
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         return CommandResult(
-            status: process.terminationStatus, output: text,
+            end: ProgramEnd(process), status: process.terminationStatus, output: text,
             complaints: String(decoding: try Data(contentsOf: complaints), as: UTF8.self))
     }
 }

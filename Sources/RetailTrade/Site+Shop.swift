@@ -4,11 +4,13 @@ import DataSyncSQL
 /// What a site's applications do: they change their tables and, in the same transaction, insert into `sync_data` what
 /// other servers should hear of it.
 extension Site {
-    public func stock(_ products: [Product]) async throws {
+    /// - Parameter row: The id in `sync_data` of the first record, where it is not the next: as that of a transaction which took it early
+    ///   and commits late.
+    public func stock(_ products: [Product], row: Int? = nil) async throws {
         try await self.storage.withTransaction(.write) { transaction in
             try await transaction.insert(
                 "product", ["product_id", "department", "brand", "kind", "package_size", "price"], products.map(\.values))
-            try await transaction.tell(1, products.map { ("product:\($0.id)", Payload.upsert($0)) })
+            try await transaction.tell(1, products.map { ("product:\($0.id)", Payload.upsert($0)) }, row: row)
         }
     }
 
@@ -51,12 +53,13 @@ extension Site {
         }
     }
 
-    public func sell(_ orders: [Order]) async throws {
+    /// - Parameter row: As for ``stock(_:row:)``.
+    public func sell(_ orders: [Order], row: Int? = nil) async throws {
         try await self.storage.withTransaction(.write) { transaction in
             try await transaction.insert("orders", ["basket_id", "household_id", "ordered_at", "total"], orders.map(\.values))
             try await transaction.insert(
                 "order_lines", ["basket_id", "line", "product_id", "quantity", "sales_value", "discount"], orders.flatMap(\.lineValues))
-            try await transaction.tell(3, orders.map { ("order:\($0.id)", Payload.upsert($0)) })
+            try await transaction.tell(3, orders.map { ("order:\($0.id)", Payload.upsert($0)) }, row: row)
         }
     }
 }
@@ -69,10 +72,11 @@ extension SQLTransaction {
     }
 
     /// As any application does, in any language.
-    fileprivate func tell(_ type: Int, _ records: [(name: String, payload: String)]) async throws {
-        try await self.insert(
-            "sync_data", ["business_type", "data_from_detail", "data_detail"],
-            records.map { [.int(type), .text($0.name), .text($0.payload)] })
+    fileprivate func tell(_ type: Int, _ records: [(name: String, payload: String)], row: Int? = nil) async throws {
+        let columns = ["business_type", "data_from_detail", "data_detail"]
+        let rows: [[SQLValue]] = records.map { [.int(type), .text($0.name), .text($0.payload)] }
+        guard let row else { return try await self.insert("sync_data", columns, rows) }
+        try await self.insert("sync_data", ["id"] + columns, rows.enumerated().map { [.int(row + $0)] + $1 })
     }
 }
 

@@ -55,12 +55,17 @@ public final class Site: @unchecked Sendable {  // the program is started and st
                 MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: schema)), connectionsMax: 4, waitMax: .seconds(10))
         }
         let isSQLite = if case .sqlite = database { true } else { false }
-        try await self.storage.withConnection { connection, _ in
-            for statement in tables(isSQLite) { _ = try await connection.execute(statement, []) }
-        }
+        try await self.define(tables(isSQLite))
         let text = "storage:\n  url: \(url)\nlog:\n  format: json\n\(settings)\n\(types)"
         try text.write(to: self.folder.appending(path: self.configuration), atomically: true, encoding: .utf8)
         try self.succeed(["init"])
+    }
+
+    /// The applications' own account: the business's tables are theirs.
+    public func define(_ statements: [String]) async throws {
+        try await self.storage.withConnection { connection, _ in
+            for statement in statements { _ = try await connection.execute(statement, []) }
+        }
     }
 
     private var configuration: String { self.isCloud ? "datasync-cloud.yaml" : "datasync-local.yaml" }
@@ -68,8 +73,8 @@ public final class Site: @unchecked Sendable {  // the program is started and st
     // MARK: - The program
 
     /// Runs a command of the site's program to its end.
-    public func command(_ arguments: [String], input: String = "") throws -> CommandResult {
-        try CommandResult.of(self.executable, arguments, in: self.folder, input: input)
+    public func command(_ arguments: [String], input: String = "", environment: [String: String] = [:]) throws -> CommandResult {
+        try CommandResult.of(self.executable, arguments, in: self.folder, environment: environment, input: input)
     }
 
     /// - Returns: The last line that it printed.

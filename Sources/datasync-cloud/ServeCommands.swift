@@ -25,7 +25,7 @@ extension Cloud {
                 }
                 let settings = try Settings(program: .cloud, path: path, overrides: try options.overrides())
                 let cloud = try CloudProgram(settings)
-                let before = try await cloud.storage.migrate(limits: cloud.limits)
+                let before = try await cloud.storage.migrate(limits: cloud.limits, environment: .program)
                 Terminal.say(
                     before == 0
                         ? "created the tables in \(cloud.storage.database.name)" : "the tables in \(cloud.storage.database.name) are there, version \(before)")
@@ -39,6 +39,7 @@ extension Cloud {
                     try key.write(to: keyFile)
                     Terminal.say("made the cloud's key \(key.publicKey.thumbprint), in \(keyFile): back it up, every branch trusts it")
                 }
+                await SyncEnvironment.program.passes(.cloudKeyWritten)
                 try await cloud.storage.withTransaction { transaction in
                     guard try await transaction.server(.cloud) == nil else { return }
                     try await transaction.insertServer(
@@ -70,6 +71,7 @@ extension Cloud {
                         .invalidConfiguration, operation: "serve",
                         detail: "the server cannot listen at \(settings.text("http.host") ?? ""):\(settings.text("http.port") ?? ""): \(error)")
                 }
+                await SyncEnvironment.program.passes(.cloudShutdown)
                 await cloud.storage.close()
                 logger.notice("stopped")
             }

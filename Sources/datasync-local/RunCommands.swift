@@ -24,7 +24,7 @@ extension Local {
                     Terminal.say("wrote \(path), with every setting and its meaning")
                 }
                 let local = try LocalProgram(try Settings(program: .local, path: path, overrides: try options.overrides()))
-                let before = try await local.storage.migrate(limits: local.limits)
+                let before = try await local.storage.migrate(limits: local.limits, environment: .program)
                 Terminal.say(
                     before == 0
                         ? "created the tables in \(local.storage.database.name)" : "the tables in \(local.storage.database.name) are there, version \(before)")

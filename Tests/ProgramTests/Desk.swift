@@ -52,8 +52,9 @@ struct Desk {
         try CommandResult.of("\(Programs.folder)/\(program.rawValue)", arguments, in: self.folder, environment: environment, input: input)
     }
 
-    func start(_ program: Program, _ arguments: String..., log: String? = nil) throws -> RunningProgram {
-        try RunningProgram("\(Programs.folder)/\(program.rawValue)", arguments, in: self.folder, log: log ?? "\(program.rawValue).log")
+    func start(_ program: Program, _ arguments: String..., log: String? = nil, environment: [String: String] = [:]) throws -> RunningProgram {
+        try RunningProgram(
+            "\(Programs.folder)/\(program.rawValue)", arguments, in: self.folder, log: log ?? "\(program.rawValue).log", environment: environment)
     }
 
     /// Both databases with their tables, the branch joined, the cloud serving.

@@ -26,6 +26,7 @@ extension Agent {
             !(try await transaction.hasOutboxRows(after: try await transaction.outboxFrontier()))
         }
         if isIdle { return false }
+        await self.environment.passes(.numberBefore)
         // Several manifests' worth at once: a commit costs more than a row.
         let limit = 4 * self.limits.manifestRowsMax
         let gaps = self.state.withLock { $0.gaps }
@@ -36,6 +37,7 @@ extension Agent {
             guard try await transaction.moveOutboxFrontier(from: frontier, to: last.id) else {
                 throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
             }
+            await self.environment.passes(.numberAfterFrontier)
             if heads.contains(where: { $0.type.rawValue <= 0 }) { self.reportOnce("sync_data has rows whose business_type is no type's") }
             // Looked at after the others were read: whatever committed before one of those is there by now, and goes first.
             var step = NumberingStep(ranges: gaps.rangesToLookAt(frontier: frontier), frontier: frontier, heads: heads)
@@ -49,9 +51,11 @@ extension Agent {
                 late += new.filter { !manifested.contains($0.id) }
             }
             try await self.writeManifests(over: late + heads.filter { $0.state == .new }, in: transaction)
+            await self.environment.passes(.numberBeforeCommit)
             return step
         }
         guard let step else { return false }
+        await self.environment.passes(.numberAfterCommit)
         let now = self.environment.runningTime()
         self.state.withLock { $0.gaps.looked(at: step.ranges + [step.frontier + 1...step.last], present: step.present + step.ids, last: step.last, at: now) }
         return step.ids.count == limit
@@ -82,14 +86,17 @@ extension Agent {
         for range in self.state.withLock({ $0.sweep.nextRanges(frontier: frontier, at: now) }) {
             let hasLate = try await self.storage.withTransaction(.snapshot) { try await !self.lateHeads(in: range, $0).isEmpty }
             guard hasLate else { continue }
+            await self.environment.passes(.lateBefore)
             let count = try await self.unit { transaction in
                 let heads = try await self.lateHeads(in: range, transaction)
                 let settlements = try await transaction.settlements(ofOvertaken: heads) { self.types.definition(of: $0) }
                 if !settlements.isEmpty { _ = try await transaction.settleOutbox(settlements, origin: self.id) }
                 let overtaken = Set(settlements.map(\.id))
                 try await self.writeManifests(over: heads.filter { !overtaken.contains($0.id) }, in: transaction)
+                await self.environment.passes(.lateBeforeCommit)
                 return heads.count
             }
+            await self.environment.passes(.lateAfterCommit)
             self.logger.debug("numbered rows that committed late", metadata: ["rows": "\(count)"])
         }
     }

@@ -14,10 +14,12 @@ extension Agent {
         }
         let read = try await self.storage.withTransaction(.snapshot) { try await $0.positions(from: .cloud) }.max { $0.key < $1.key }
         let nonce = (self.environment.fingerprint().hex, self.environment.fingerprint().hex)
+        await self.environment.passes(.openBeforeSend)
         let answer = try await self.transport.open(
             OpenRequest(
                 nonce: nonce.0 + nonce.1, software: self.software, types: self.types.definitions.map(TypeSummary.init), host: self.host,
                 logEpoch: read?.key ?? 1, cursors: read?.value.mapValues(\.position) ?? [:]))
+        await self.environment.passes(.openAfterReply)
         // Nothing is numbered and nothing is sent before both sides have been compared.
         let verdict = try await self.compareStreams(with: answer, epoch: term.epoch)
         if verdict == .senderRestored || answer.session.epoch < term.epoch {
@@ -46,6 +48,7 @@ extension Agent {
         self.state.withLock { $0.session = opened }
         self.logger.info("session opened", metadata: ["session": "\(answer.session.number)", "epoch": "\(answer.session.epoch)"])
         for difference in differences { self.reportOnce(difference) }
+        await self.environment.passes(.openAfter)
     }
 
     /// After this the next cycle opens a new session.

@@ -12,6 +12,7 @@ extension Agent {
         guard let outcome else {
             throw DataSyncError(.invalidState, operation: "retry", detail: "record \(id) ended meanwhile, or its type is not configured")
         }
+        await self.environment.passes(.decisionRetried)
         try await self.unit { try await $0.appendAudit(self.audit(memo, action: "memo.retry", actor: actor)) }
         return outcome
     }
@@ -35,7 +36,9 @@ extension Agent {
             try await transaction.wakeMemos(
                 at: self.id, from: .cloud, of: memo.entity, time: self.environment.wallTime())
             try await transaction.appendAudit(self.audit(memo, action: "memo.discard", actor: actor))
+            await self.environment.passes(.decisionBeforeCommit)
         }
+        await self.environment.passes(.decisionAfterCommit)
     }
 
     private func heldMemo(_ id: Int64, operation: StaticString) async throws -> Memo {

@@ -42,11 +42,13 @@ extension Agent {
             recordsMax: window.share(of: self.limits.batchRecordsMax), bytesMax: window.share(of: self.limits.batchBytesMax),
             recordBytesMax: self.limits.recordBytesMax)
         let answer: PullAnswer
+        await self.environment.passes(.pullBeforeSend)
         do { answer = try await self.transport.pull(request) } catch {
             // Cut off, too late, or larger than it looked: payloads count as they are, and take up to six times that in JSON.
             self.state.withLock { $0.pullWindow.shrink() }
             throw error
         }
+        await self.environment.passes(.pullAfterReply)
         self.state.withLock { $0.pullWindow.grow() }
         self.state.withLock { $0.peerAsks = answer.asked }
         return try PullWork(answer, cursors: cursors, types: self.types, branch: self.id, logEpoch: session.logEpoch)
@@ -84,15 +86,22 @@ extension Agent {
         }
         var queue = ChunkQueue(work.chunks(self.limits))
         var localChangeRuns = 0
+        var hasBegun = false
         while let chunk = queue.next() {
             let indices = work.remaining(in: chunk)
             if indices.isEmpty { continue }
             do {
                 let (current, own) = (work, outcomes)
+                if hasBegun { await self.environment.passes(.pullBetweenChunks) }
                 let dispositions = try await self.unitWithReports(current.logEpoch) { transaction in
                     try await self.note(own, in: transaction)
-                    return try await self.takeIn(indices, of: current, in: transaction)
+                    await self.environment.passes(.pullAfterOutcomes)
+                    let counts = try await self.takeIn(indices, of: current, in: transaction)
+                    await self.environment.passes(.pullBeforeCommit)
+                    return counts
                 }
+                await self.environment.passes(.pullAfterCommit)
+                hasBegun = true
                 outcomes = []
                 for (disposition, count) in dispositions { report.pulled[disposition, default: 0] += count }
                 self.passed(Set(indices.map { current.items[$0].type }))
@@ -150,6 +159,7 @@ extension Agent {
             }
         }
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
+        await self.environment.passes(.pullMid)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         try await self.keepUIDs(of: indices, of: work, in: transaction)
         let now = self.environment.wallTime()
@@ -315,7 +325,9 @@ extension Agent {
             return request
         }
         guard !request.positions.isEmpty || !request.outcomes.isEmpty else { return }
+        await self.environment.passes(.acknowledgeBeforeSend)
         _ = try await self.transport.acknowledge(request)
+        await self.environment.passes(.acknowledgeAfterReply)
         let answered = request.outcomes
         self.state.withLock { state in
             // What the cloud was told and asks for again is told again only when it has changed.
@@ -334,6 +346,7 @@ extension Agent {
             for (type, number) in reports.sorted(by: { $0.key < $1.key }) {
                 try await transaction.reportPosition(from: .cloud, epoch: logEpoch, type: type, number: number)
             }
+            if !reports.isEmpty { await self.environment.passes(.acknowledgeBeforeCommit) }
             return try await body(transaction)
         }
         self.state.withLock { state in state.reports = state.reports.filter { reports[$0.key] != $0.value } }

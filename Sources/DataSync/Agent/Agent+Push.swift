@@ -21,7 +21,7 @@ extension Agent {
             var flight = PushFlight()
             var asking = try await self.numbersToAsk()
             var landed: [PushExchange] = []
-            var batches = 0
+            var (batches, settled) = (0, 0)
             while true {
                 while flight.mayTakeOff, !Task.isShuttingDownGracefully, batches < Self.batchesMax,
                     let batch = try await self.nextBatch(asking: asking, &report)
@@ -36,10 +36,15 @@ extension Agent {
                 }
                 // The next batch is on its way before this one is settled. In the order in which they were sent: a stream is
                 // settled from its head on.
-                for exchange in landed { try await self.settle(exchange, &report) }
+                for exchange in landed {
+                    if settled > 0 { await self.environment.passes(.settleBetween) }
+                    try await self.settle(exchange, &report)
+                    settled += 1
+                }
                 let mayGoOn = flight.settle(landed.count)
                 landed = []
                 if mayGoOn { continue }
+                if flight.isUnderWay { await self.environment.passes(.pushUnderWay) }
                 guard let exchange = try await group.next() else {
                     if batches == Self.batchesMax { report.hasMore = true }
                     return
@@ -54,7 +59,9 @@ extension Agent {
 
     private func send(_ batch: PushBatch) async -> Result<PushAnswer, any Error> {
         do {
+            await self.environment.passes(.pushBeforeSend)
             let answer = try await self.transport.push(batch.request)
+            await self.environment.passes(.pushAfterReply)
             try self.check(answer, of: batch)
             return .success(answer)
         } catch { return .failure(error) }
@@ -231,14 +238,17 @@ extension Agent {
     ) async throws {
         let now = self.environment.wallTime()
         try self.checkOrder(answer, of: batch)
+        await self.environment.passes(.settleBefore)
         if batch.count > 0 || !answer.outcomes.isEmpty {
             try await self.unit { transaction in
                 var settling = Settling(branch: self.id, batch: batch, answer: answer, now: now)
                 settling.decide { self.types.definition(of: $0) }
                 try await self.write(settling, in: transaction)
                 try await self.note(answer.outcomes, in: transaction)
+                await self.environment.passes(.settleBeforeCommit)
             }
         }
+        await self.environment.passes(.settleAfterCommit)
         for (part, run) in zip(batch.parts, answer.runs) {
             self.updateSession { session in
                 session.takeAnswer(
@@ -258,6 +268,7 @@ extension Agent {
                 self.logger.debug("rows were settled before", metadata: ["rows": "\(settling.settlements.count - changed)"])
             }
         }
+        await self.environment.passes(.settleMid)
         let age = try await self.age(in: transaction)
         for (key, settled) in settling.manifests { try await transaction.settleManifest(key, settled: settled, time: age) }
         if !settling.entities.isEmpty { try await transaction.raiseEntities(settling.entities) }

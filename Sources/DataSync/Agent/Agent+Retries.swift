@@ -22,9 +22,11 @@ extension Agent {
         while true {
             do {
                 let (fault, isChanged) = (blamed, isChangedHere)
-                return try await self.unit {
+                let outcome = try await self.unit {
                     try await self.retry(id, after: tries, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: $0)
                 }
+                await self.environment.passes(.retryAfterCommit)
+                return outcome
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
@@ -56,7 +58,9 @@ extension Agent {
             try await transaction.updateMemos([memo])
             return nil
         }
+        await self.environment.passes(.retryBeforeGuard)
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
+        await self.environment.passes(.retryAfterGuard)
         memo.tries += 1
         let now = self.environment.wallTime()
         let wasDead = memo.disposition == .dead
@@ -70,6 +74,7 @@ extension Agent {
         if memo.disposition.isSettled {
             try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now)
         }
+        await self.environment.passes(.retryBeforeCommit)
         self.logger.info(
             "tried again",
             metadata: [
@@ -97,6 +102,7 @@ extension Agent {
             let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
             return Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
         }
+        await self.environment.passes(.retryAfterApply)
         guard definition.kind == .state else { return .applied(version: memo.number) }
         let isOwn = self.isOfOwnScope(memo.entity)
         let changed = try await transaction.unsettledNames(among: isOwn ? [EntityName(type: definition.id, key: memo.record.key)] : [])

@@ -10,6 +10,7 @@ extension Agent: Service {
     /// - Throws: `leaseHeld` or `leaseLost` when another agent works on the database, and what no waiting will mend.
     public func run() async throws {
         var lease = try await self.takeLease()
+        await self.environment.passes(.leaseTaken)
         self.logger.notice("ready", metadata: ["branch": "\(self.id)", "version": "\(DataSyncVersion.current)"])
         do {
             try await self.loop(&lease)
@@ -17,6 +18,7 @@ extension Agent: Service {
             await lease?.release()
             throw error
         }
+        await self.environment.passes(.shutdown)
         await lease?.release()
     }
 
@@ -129,6 +131,7 @@ extension Agent: Service {
                 }
             case nil: reply = AgentReply(succeeded: false, message: "the request is not one that this agent knows")
             }
+            await self.environment.passes(.requestPerformed)
             try await self.unit { try await AgentRequest.reply(reply, to: id, in: $0) }
         }
     }

@@ -74,8 +74,10 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
             guard try await transaction.replaceServer(row) else {
                 throw DataSyncError(.storageBusy, operation: "agent", detail: "the branch's row changed")
             }
+            await self.environment.passes(.termBeforeCommit)
             return row
         }
+        await self.environment.passes(.termAfterCommit)
         self.state.withLock { state in
             state.term = SessionID(number: row.session, epoch: row.epoch)
             state.session = nil

@@ -31,6 +31,9 @@ struct PushFlight: Sendable {
 
     var mayTakeOff: Bool { !self.isLanding && self.sent - self.answered < Self.batchesMax }
 
+    /// Whether an answer is waited for.
+    var isUnderWay: Bool { self.sent > self.answered + self.early.count }
+
     mutating func takeOff() -> Int {
         precondition(self.mayTakeOff, "a batch is sent that must wait")
         self.sent += 1

@@ -20,7 +20,9 @@ extension Hub {
             for (type, outcomes) in byType {
                 try await self.note(outcomes, of: type, at: branch, in: transaction)
             }
+            await self.environment.passes(.cloudAcknowledgeBeforeCommit)
         }
+        await self.environment.passes(.cloudAcknowledgeAfterCommit)
         return AcknowledgeAnswer()
     }
 

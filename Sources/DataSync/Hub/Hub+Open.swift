@@ -35,8 +35,10 @@ extension Hub {
             guard try await transaction.replaceServer(row) else {
                 throw DataSyncError(.storageBusy, operation: "open", detail: "the branch's row changed")
             }
+            await self.environment.passes(.cloudOpenBeforeCommit)
             return row
         }
+        await self.environment.passes(.cloudOpenAfterCommit)
         guard let row else {
             self.logger.critical("two machines take turns as one branch: it is suspended as a suspected clone", metadata: ["branch": "\(branch)"])
             throw DataSyncError(.suspended, operation: "open", detail: "the branch is suspended: another machine works with the same identity")

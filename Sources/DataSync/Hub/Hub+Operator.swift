@@ -10,6 +10,7 @@ extension Hub {
                 detail: "record \(id) is not held here as it was sent (\(memo.reason)): send a corrected one, and discard this")
         }
         let outcome = try await self.retry(id, by: .person)
+        await self.environment.passes(.cloudDecisionRetried)
         try await self.unit { try await $0.appendAudit(self.audit(memo, action: "memo.retry", actor: actor)) }
         guard let outcome else {
             throw DataSyncError(.storageBusy, operation: "retry", detail: "record \(id) is being tried by another process, or ended meanwhile")
@@ -43,7 +44,9 @@ extension Hub {
             try await transaction.wakeMemos(
                 at: .cloud, from: memo.line.sender, of: memo.entity, time: self.environment.wallTime())
             try await transaction.appendAudit(self.audit(memo, action: "memo.discard", actor: actor))
+            await self.environment.passes(.cloudDecisionBeforeCommit)
         }
+        await self.environment.passes(.cloudDecisionAfterCommit)
     }
 
     private func heldMemo(_ id: Int64, operation: StaticString) async throws -> Memo {

@@ -86,21 +86,27 @@ extension Hub {
     }
 
     private func numberOwnRows(_ selection: OwnRowSelection, isGuessing: Bool) async throws -> NumberingProgress {
-        try await self.unit { transaction in
+        let progress = try await self.unit { transaction -> NumberingProgress in
             let (rows, frontier) = try await self.read(selection, in: transaction)
+            if !rows.isEmpty { await self.environment.passes(.ownBefore) }
             if let frontier {
                 // Two replicas that number at the same time meet here.
                 guard try await transaction.moveOutboxFrontier(from: frontier.from, to: frontier.to) else {
                     throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
                 }
+                await self.environment.passes(.ownAfterFrontier)
             }
+            if case .late = selection, !rows.isEmpty { await self.environment.passes(.ownLate) }
             // Only what stands below the frontier can have been overtaken.
             let overtaken = frontier == nil ? try await self.settleOvertaken(rows, in: transaction) : []
             let left = overtaken.isEmpty ? rows : rows.filter { !overtaken.contains($0.id) }
             let numbered = left.isEmpty ? 0 : try await self.number(left, isGuessing: isGuessing, in: transaction)
+            if numbered > 0 { await self.environment.passes(.ownBeforeCommit) }
             guard let frontier else { return numbered + overtaken.count == 0 ? .none : .some }
             return frontier.isFull ? .full : .some
         }
+        if progress != .none { await self.environment.passes(.ownAfterCommit) }
+        return progress
     }
 
     /// Settles states that committed so late that a newer one of their entity is in the log already.
@@ -192,6 +198,7 @@ extension Hub {
         let synIDs = try await self.takeNumbers(for: admitted + refused.map(\.row), epoch: epoch, in: transaction)
         unit.assignNumbers { synIDs[$0.uid] ?? 0 }
         _ = try await unit.append()
+        await self.environment.passes(.ownAfterLog)
         let settlements =
             admitted.map { OutboxSettlement(id: $0.id, type: $0.head.type, synID: synIDs[$0.uid]!, state: .settled, reason: .applied) }
             + refused.map { row, fault in

@@ -25,7 +25,8 @@ extension Hub {
             }
         }
         try await self.noteSeen(branch, request.session)
-        return try await self.storage.withTransaction(.snapshot) { transaction in
+        await self.environment.passes(.cloudPullBeforeRead)
+        let answer = try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
             guard request.logEpoch == (try await self.logEpoch(in: transaction)) else {
                 throw DataSyncError(.fenced, operation: "pull", detail: "the log has a new epoch: open a session")
@@ -39,6 +40,8 @@ extension Hub {
             }
             return answer
         }
+        await self.environment.passes(.cloudPullBeforeReply)
+        return answer
     }
 
     private func read(

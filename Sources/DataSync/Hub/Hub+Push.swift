@@ -18,13 +18,18 @@ extension Hub {
         }
         var queue = ChunkQueue(work.chunks(self.limits))
         var ownChangeRuns = 0
+        var hasBegun = false
         while let chunk = queue.next() {
             let indices = work.remaining(in: chunk)
             if indices.isEmpty { continue }
             do {
                 let current = work
                 let isGuessing = self.mayGuess(indices, of: work)
+                if hasBegun { await self.environment.passes(.applyBetweenChunks) }
+                await self.environment.passes(.applyBeforeTransaction)
                 let outcomes = try await self.unit { try await self.receive(indices, of: current, isGuessing: isGuessing, in: $0) }
+                await self.environment.passes(.applyAfterCommit)
+                hasBegun = true
                 work.note(outcomes)
                 self.passed(Set(outcomes.lazy.filter { $0.outcome.disposition == .applied }.map { current.items[$0.index].type }))
             } catch let setback as ChunkSetback {
@@ -46,6 +51,7 @@ extension Hub {
                 queue.again(chunk)
             }
         }
+        await self.environment.passes(.cloudPushBeforeReply)
         guard !request.asked.isEmpty else { return work.answer(asked: []) }
         let outcomes = try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
@@ -61,6 +67,7 @@ extension Hub {
         _ indices: [Int], of work: PushWork, isGuessing: Bool, in transaction: Storage.Transaction
     ) async throws -> [(index: Int, outcome: Outcome)] {
         try await self.fence(work.branch, work.session, in: transaction)
+        await self.environment.passes(.applyAfterFence)
         let received = try await transaction.positions(from: work.branch, epoch: work.session.epoch)
         let split = try work.split(indices, at: received.mapValues(\.position))
         var outcomes = try await self.outcomesOfDuplicates(split.duplicates, of: work, in: transaction)
@@ -69,6 +76,7 @@ extension Hub {
         let entities = split.new.compactMap { work.items[$0].entity }
         var unit = CloudUnit(hub: self, transaction: transaction)
         if isGuessing { unit.expectNew(entities) } else { try await unit.lock(entities) }
+        await self.environment.passes(.applyAfterLocks)
         let hasOpen = try await transaction.hasOpenMemos(at: .cloud, from: work.branch)
         let open = hasOpen ? try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities)) : []
 
@@ -90,9 +98,11 @@ extension Hub {
             }
         }
         try await self.apply(toApply, of: work, areDistinct: unit.entityCount == entities.count, in: transaction)
+        await self.environment.passes(.applyMid)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
         let places = try await unit.append()
+        await self.environment.passes(.applyAfterLog)
         for (index, place) in zip(toApply, places) { outcomes.append((index, .applied(version: place))) }
 
         // What was not applied.
@@ -114,6 +124,7 @@ extension Hub {
                     from: work.branch, epoch: work.session.epoch, type: type, expected: expected, to: position)
             else { throw DataSyncError(.storageBusy, operation: "push", detail: "the position moved") }
         }
+        await self.environment.passes(.applyAfterPositions)
         return outcomes
     }
 

@@ -26,7 +26,9 @@ extension Hub {
         while true {
             do {
                 let fault = blamed
-                return try await self.unit { try await self.retry(id, after: tries, by: retrier, blamed: fault, in: $0) }
+                let outcome = try await self.unit { try await self.retry(id, after: tries, by: retrier, blamed: fault, in: $0) }
+                await self.environment.passes(.cloudRetryAfterCommit)
+                return outcome
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
@@ -62,7 +64,9 @@ extension Hub {
             try await transaction.updateMemos([memo])
             return nil
         }
+        await self.environment.passes(.cloudRetryBeforeGuard)
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
+        await self.environment.passes(.cloudRetryAfterGuard)
         memo.tries += 1
         let now = self.environment.wallTime()
 
@@ -83,6 +87,7 @@ extension Hub {
         if memo.disposition.isSettled {
             try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now)
         }
+        await self.environment.passes(.cloudRetryBeforeCommit)
         self.logger.info(
             "tried again",
             metadata: [
@@ -110,6 +115,7 @@ extension Hub {
             }
             return outcome
         }
+        await self.environment.passes(.cloudRetryAfterApply)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
         return .applied(version: try await unit.append()[0])

@@ -9,6 +9,10 @@ public struct SyncEnvironment: Sendable {
     public var random: @Sendable () -> UInt64
     /// Running time since some moment before the first call; never goes back.
     public var runningTime: @Sendable () -> Duration
+    #if DEBUG
+        /// What a test does where a process passes a labelled point; nil in all but a test's own processes.
+        package var atPoint: (@Sendable (CrashPoint) async -> Void)?
+    #endif
 
     public init(
         clock: any Clock<Duration>, runningTime: @escaping @Sendable () -> Duration,
