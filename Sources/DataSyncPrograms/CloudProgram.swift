@@ -5,6 +5,7 @@ import DataSyncServer
 import Hummingbird
 package import Logging
 package import ServiceLifecycle
+import Synchronization
 import UnixSignals
 
 /// The cloud as its settings describe it: the composition root of `datasync-cloud`.
@@ -59,14 +60,26 @@ package struct CloudProgram: Sendable {
         ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
         let address = ListenAddress(host: self.settings.text("http.host") ?? "127.0.0.1", port: try self.settings.port("http.port"))
         let tls = try self.settings.tlsFiles()
-        let server = try HTTPServer.make(
-            router: router, at: address, tls: tls, limits: serverLimits, logger: self.logger, listening: listening)
+        let isListening = Flag()
+        let server = try HTTPServer.make(router: router, at: address, tls: tls, limits: serverLimits, logger: self.logger) { port in
+            isListening.raise()
+            listening(port)
+        }
+        var services: [any Service] = [hub, server]
+        if let manager = ServiceManager() { services.append(Watchdog(manager) { isListening.isRaised ? hub.steps : 0 }) }
         var configuration = ServiceGroupConfiguration(
-            services: [.init(service: hub), .init(service: server)], gracefulShutdownSignals: [.sigterm, .sigint],
-            logger: self.logger)
+            services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: self.logger)
         configuration.maximumGracefulShutdownDuration = .seconds(20)
         return ServiceGroup(configuration: configuration)
     }
+}
+
+/// Raised once.
+private final class Flag: Sendable {
+    private let value = Atomic(false)
+
+    func raise() { self.value.store(true, ordering: .releasing) }
+    var isRaised: Bool { self.value.load(ordering: .acquiring) }
 }
 
 extension Settings {

@@ -91,6 +91,7 @@ package struct LocalProgram: Sendable {
             let address = ListenAddress(host: self.settings.text("health.host") ?? "127.0.0.1", port: try self.settings.port("health.port"))
             services.append(try HTTPServer.make(router: router, at: address, tls: nil, logger: self.logger))
         }
+        if let manager = ServiceManager() { services.append(Watchdog(manager) { agent.health.steps }) }
         var configuration = ServiceGroupConfiguration(
             services: services.map { .init(service: $0, successTerminationBehavior: .gracefullyShutdownGroup) },
             gracefulShutdownSignals: [.sigterm, .sigint], logger: self.logger)

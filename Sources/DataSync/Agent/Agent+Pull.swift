@@ -36,6 +36,7 @@ extension Agent {
     private static var pullsMax: Int { 20 }
 
     private func fetch(_ cursors: [BusinessTypeID: Position], _ session: AgentSession) async throws -> PullWork {
+        defer { self.noteStep() }
         let window = self.state.withLock { $0.pullWindow }
         let request = PullRequest(
             session: session.id, logEpoch: session.logEpoch, cursors: cursors, asked: try await self.numbersToAsk(),

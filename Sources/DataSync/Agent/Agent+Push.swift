@@ -58,6 +58,7 @@ extension Agent {
     private static var batchesMax: Int { 50 }
 
     private func send(_ batch: PushBatch) async -> Result<PushAnswer, any Error> {
+        defer { self.noteStep() }
         do {
             await self.environment.passes(.pushBeforeSend)
             let answer = try await self.transport.push(batch.request)

@@ -11,6 +11,7 @@ extension Agent: Service {
     public func run() async throws {
         var lease = try await self.takeLease()
         await self.environment.passes(.leaseTaken)
+        self.noteStep()
         self.logger.notice("ready", metadata: ["branch": "\(self.id)", "version": "\(DataSyncVersion.current)"])
         do {
             try await self.loop(&lease)
@@ -105,6 +106,7 @@ extension Agent: Service {
             guard left > .zero else { return }
             do { try await self.environment.sleepUnlessShuttingDown(for: min(left, self.schedule.watch)) } catch is CancellationError { return }
             if self.state.withLock({ $0.takeNudge() }) { return }
+            self.noteStep()
             // While the cloud is away, what applications put in does not make it come back.
             if (try? await self.isWanted(forRows: !isBackingOff)) ?? false { return }
         }
@@ -148,6 +150,7 @@ extension Agent: Service {
     }
 
     private func note(_ report: CycleReport?, error: (any Error)?) async {
+        self.noteStep()
         let (now, time) = (self.environment.runningTime(), self.environment.wallTime())
         let note = self.state.withLock { state -> AgentHealthNote? in
             let before = state.health
@@ -189,6 +192,9 @@ public struct AgentHealth: Hashable, Sendable {
     public internal(set) var failures = 0
     public internal(set) var lastError: String?
     public internal(set) var stopped: [BusinessTypeID: String] = [:]
+    /// What has ended so far that could have lasted for ever: transactions, exchanges with the cloud, cycles, waits. 0 until the agent
+    /// holds the database. Whoever feeds a watchdog does so when this has grown.
+    public internal(set) var steps: UInt64 = 0
 }
 
 extension AgentState {

@@ -89,6 +89,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         guard let term = self.state.withLock({ $0.term }) else {
             throw DataSyncError(.leaseLost, operation: "agent", detail: "this agent has not taken over the database")
         }
+        defer { self.noteStep() }
         return try await self.storage.runUnit(attemptsMax: self.limits.unitAttemptsMax, self.environment) { transaction in
             let isCurrent = try await transaction.raiseFence(
                 self.id, session: term.number, epoch: term.epoch, time: self.environment.wallTime())
@@ -107,6 +108,9 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         self.state.withLock { $0.age = read }
         return value
     }
+
+    /// Notes that something which could have lasted for ever has ended, well or not.
+    func noteStep() { self.state.withLock { $0.health.steps &+= 1 } }
 
     // MARK: - What a session knows
 

@@ -9,7 +9,10 @@ extension Hub {
         let due = try await self.storage.withTransaction(.snapshot) {
             try await $0.dueMemos(at: .cloud, time: now, limit: limit)
         }
-        for id in due { try await self.retry(id, by: .clock) }
+        for id in due {
+            try await self.retry(id, by: .clock)
+            self.noteStep()
+        }
         return due.count == limit
     }
 

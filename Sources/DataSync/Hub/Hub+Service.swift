@@ -17,6 +17,7 @@ extension Hub: Service {
                     hasFailed = true
                     self.logger.error("the cloud's own work failed and will be tried again", metadata: ["error": "\(String(reflecting: error))"])
                 }
+                self.noteStep()
             }
             failures = hasFailed ? failures + 1 : 0
             if hasFailed { delay = backoff.delay(failures: failures, jitter: self.environment.jitter()) }

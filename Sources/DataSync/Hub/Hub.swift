@@ -19,6 +19,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     let age = Mutex(Age())
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
+    private let ownSteps = Mutex<UInt64>(0)
 
     /// Throws `invalidConfiguration` when types or limits contradict each other.
     public init(
@@ -54,6 +55,12 @@ public final class Hub<Storage: SyncStorage>: Sendable {
         self.age.withLock { $0 = read }
         return value
     }
+
+    /// How often a piece of the hub's own work has ended, well or not: it grows each second while `run` gets on. Whoever feeds a
+    /// watchdog does so when this has grown.
+    public var steps: UInt64 { self.ownSteps.withLock { $0 } }
+
+    func noteStep() { self.ownSteps.withLock { $0 &+= 1 } }
 
     // MARK: - The session
 
