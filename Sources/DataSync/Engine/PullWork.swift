@@ -105,13 +105,13 @@ struct PullWork: Sendable {
     }
 
     /// The memo row of a record that was taken in and not applied.
-    func memo(for index: Int, outcome: Outcome, now: Int64, limits: SyncLimits) -> Memo {
+    func memo(for index: Int, outcome: Outcome, needs: Dependency?, now: Int64, limits: SyncLimits) -> Memo {
         let item = self.items[index].log
         var memo = Memo(
             line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
             holdsPayload: outcome.disposition.isOpen, disposition: outcome.disposition, reason: outcome.reason,
             detail: outcome.detail, attempts: outcome.attempts, tries: outcome.reason == .behind ? 0 : 1,
-            nextTry: now + limits.delay(after: outcome, tries: 1).milliseconds, created: now)
+            nextTry: now + limits.delay(after: outcome, waited: .zero).milliseconds, created: now, needs: needs)
         if !memo.holdsPayload { memo.record.payload = "" }
         return memo
     }
@@ -130,6 +130,8 @@ struct PullJudge: Sendable {
     private var blocked: Set<EntityID>
     private let versions: [EntityID: Int64]
     private(set) var setAside: [Int: Outcome] = [:]
+    /// What those of them that are waiting wait for.
+    private(set) var needs: [Int: Dependency] = [:]
 
     init(blocked: Set<EntityID>, versions: [EntityID: Int64]) {
         self.blocked = blocked
@@ -149,11 +151,16 @@ struct PullJudge: Sendable {
         if item.kind == .action, self.blocked.contains(record.entity) {
             return self.set(Outcome(.parked, reason: .behind), record, index)
         }
-        if let blamed { return self.set(Outcome(blamed, attemptsBefore: 0), record, index) }
+        if let blamed { return self.set(blamed, record, index) }
         switch reading {
         case .success(let prepared): return .apply(prepared)
-        case .failure(let fault): return self.set(Outcome(fault, attemptsBefore: 0), record, index)
+        case .failure(let fault): return self.set(fault, record, index)
         }
+    }
+
+    private mutating func set(_ fault: RecordFault, _ record: LogRecord, _ index: Int) -> Verdict {
+        self.needs[index] = fault.dependency
+        return self.set(Outcome(fault, attemptsBefore: 0), record, index)
     }
 
     private mutating func set(_ outcome: Outcome, _ record: LogRecord, _ index: Int) -> Verdict {

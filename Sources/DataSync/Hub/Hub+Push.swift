@@ -69,8 +69,8 @@ extension Hub {
         let entities = split.new.compactMap { work.items[$0].entity }
         var unit = CloudUnit(hub: self, transaction: transaction)
         if isGuessing { unit.expectNew(entities) } else { try await unit.lock(entities) }
-        let hasOpen = try await transaction.hasOpenMemos(at: .cloud, from: work.branch)
-        let open = hasOpen ? try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities)) : []
+        let known = try await transaction.openMemos(at: .cloud, from: work.branch)
+        let open = known.fromSender ? try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities)) : []
 
         // Judge, in the order of the streams.
         var judge = PushJudge(blocked: open)
@@ -92,16 +92,20 @@ extension Hub {
         try await self.apply(toApply, of: work, areDistinct: unit.entityCount == entities.count, in: transaction)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
+        let now = self.environment.wallTime()
+        let arrivals = Arrivals(toApply.lazy.compactMap { work.items[$0].prepared })
+        // Before the counters of the log are taken: who tries one of these records holds its row and waits for a counter.
+        if known.waiting { _ = try await arrivals.release(at: .cloud, limits: self.limits, now: now, in: transaction) }
         let places = try await unit.append()
         for (index, place) in zip(toApply, places) { outcomes.append((index, .applied(version: place))) }
 
         // What was not applied.
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
-        let now = self.environment.wallTime()
         // In the order of their streams: the rows of an entity are tried in the order in which they were inserted.
-        let memos = judge.setAside.sorted { $0.key < $1.key }.map { index, outcome in
-            work.memo(for: index, outcome: outcome, now: now, limits: self.limits)
+        var memos = judge.setAside.sorted { $0.key < $1.key }.map { index, outcome in
+            work.memo(for: index, outcome: outcome, needs: judge.needs[index], now: now, limits: self.limits)
         }
+        arrivals.release(&memos, limits: self.limits, now: now)
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
 

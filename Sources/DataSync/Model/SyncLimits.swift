@@ -22,11 +22,16 @@ public struct SyncLimits: Hashable, Sendable {
     public var openBytesMax = 64 << 20
     /// Waits before the second and the third try of a parked record.
     public var retryDelays: [Duration] = [.seconds(30), .seconds(300)]
-    /// Wait before a waiting record is tried again; doubles up to `waitingDelayMax`.
+    /// Wait before a waiting record is tried again by the clock; doubles up to `waitingDelayMax`.
     public var waitingDelay: Duration = .seconds(30)
     public var waitingDelayMax: Duration = .seconds(3_600)
     /// After this a missing dependency is an ordinary failure.
     public var waitingAgeMax: Duration = .seconds(7 * 24 * 3_600)
+    /// Most waiting records that one transaction makes due because what they wait for arrived in it. Each of them that
+    /// is applied then does the same, so more than these are not left to the clock.
+    public var releasedMax = 200
+    /// Most records that one transaction makes due on a guess: they wait for something that nobody can name.
+    public var guessedMax = 20
     /// How often a unit is run again after a deadlock, a lock wait or an unknown commit before the system is called busy.
     public var unitAttemptsMax = 5
 
@@ -40,7 +45,7 @@ public struct SyncLimits: Hashable, Sendable {
         let counts = [
             self.recordBytesMax, self.batchRecordsMax, self.batchBytesMax, self.chunkRecordsMax, self.chunkBytesMax,
             self.manifestRowsMax, self.ageingSlotEvery, self.askedMax, self.openRecordsMax, self.openBytesMax,
-            self.unitAttemptsMax,
+            self.unitAttemptsMax, self.releasedMax, self.guessedMax,
         ]
         try require(counts.allSatisfy { $0 > 0 }, "every limit must be positive")
         // A record that may never fit would block its stream for ever.
@@ -59,12 +64,15 @@ public struct SyncLimits: Hashable, Sendable {
             "limits.waiting_delay must be positive and not above limits.waiting_delay_max")
     }
 
-    /// How long a record that ended its `tries`-th try like this is left alone: as `retryDelays` say after a refusal;
-    /// 30 s, 1 min, 2 min, … at most an hour, while nobody is at fault.
-    func delay(after outcome: Outcome, tries: Int) -> Duration {
+    /// How long a record whose try ended like this is left alone: as `retryDelays` say after a refusal; 30 s, 1 min,
+    /// 2 min, … at most an hour, while nobody is at fault.
+    ///
+    /// - Parameter waited: Since the record came. That doubles the wait from one try by the clock to the next, and however
+    ///   often the record was tried in between on a guess, the clock's tries stay as frequent.
+    func delay(after outcome: Outcome, waited: Duration) -> Duration {
         let isCounted = outcome.disposition == .parked && outcome.reason != .behind && outcome.reason != .unknownVersion
         if isCounted { return self.retryDelays[min(max(outcome.attempts, 1), self.retryDelays.count) - 1] }
-        // The exponent is capped, not the product: the product of a week of waiting would overflow.
-        return min(self.waitingDelay * (1 << min(max(tries, 1) - 1, 20)), self.waitingDelayMax)
+        // The wall clock may have been set back meanwhile.
+        return min(self.waitingDelay + max(waited, .zero), self.waitingDelayMax)
     }
 }

@@ -4,7 +4,7 @@ import Synchronization
 /// How a server's handlers take what a record says.
 ///
 /// By its text: `poison…` is refused, `broken…` meets a fault of the system, and `after:KEY…` needs the row KEY of the same
-/// table. Until they are cured.
+/// table, which `fk:KEY…` needs as well, like a foreign key, without saying so. Until they are cured.
 final class Conduct: Sendable {
     struct DiskFull: Error {}
     typealias Hook = @Sendable (InMemoryTransaction) async throws -> Void
@@ -37,8 +37,9 @@ final class Conduct: Sendable {
         if isIll("broken") { throw DiskFull() }
         if isIll("after:") {
             let key = text.dropFirst("after:".count).prefix { $0 != " " }
-            guard transaction.row(table, String(key)) != nil else { throw RecordFault.missingDependency(detail: String(key)) }
+            guard transaction.row(table, String(key)) != nil else { throw RecordFault.missingDependency(on: EntityKey(String(key))) }
         }
+        if isIll("fk:"), transaction.row(table, String(text.dropFirst("fk:".count))) == nil { throw RecordFault.missingDependency(detail: "fk") }
         self.state.withLock { $0.applied.append(text) }
     }
 }
