@@ -13,7 +13,8 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case anEntityIsInsertedOnce, versionsAreNeverLowered, aTryBeginsOnce, dueMemosComeInOrder, openMemosBlockTheirEntity
         case memosEndAndKeepTheirReason, twoWritersOfOneEntityTakeTurns, confirmationsAreReplaced
         case idsWithoutARowAreLeftOut, typesAreFoundWhateverTheirRowsState, manifestsComeByEpochAndNumber
-        case anyOpenMemoIsNoticed, whatIsWaitedForIsReleased, whatIsWaitedForIsKeptWhileItIs, theAuditTakesLongTexts, emptyListsAreNoWork
+        case anyOpenMemoIsNoticed, suspectsAreFoundAndClearedTogether, whatIsWaitedForIsReleased, whatIsWaitedForIsKeptWhileItIs
+        case theAuditTakesLongTexts, emptyListsAreNoWork
 
         public var testDescription: String { self.rawValue }
     }
@@ -61,6 +62,7 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case .typesAreFoundWhateverTheirRowsState: try await self.typesInOutbox(storage)
         case .manifestsComeByEpochAndNumber: try await self.manifestOrder(storage)
         case .anyOpenMemoIsNoticed: try await self.anyOpenMemo(storage)
+        case .suspectsAreFoundAndClearedTogether: try await self.suspects(storage)
         case .whatIsWaitedForIsReleased: try await self.releases(storage)
         case .whatIsWaitedForIsKeptWhileItIs: try await self.dependencies(storage)
         case .theAuditTakesLongTexts: try await self.audit(storage)
@@ -691,15 +693,47 @@ extension StorageContract {
     private func anyOpenMemo(_ storage: Storage) async throws {
         _ = try await self.insert([Self.memo(1, disposition: .dead), Self.memo(2, disposition: .discarded)], into: storage)
         try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
-            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: false, waiting: false))
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: false, waiting: false, suspects: false))
             try await transaction.insertMemos([Self.memo(3)])
-            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: false))
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: false, suspects: false))
             try await transaction.insertMemos([Self.memo(4, disposition: .waiting)])
-            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: true))
-            // What waits is waited for by any sender's records.
-            #expect(try await transaction.openMemos(at: .cloud, from: 8) == OpenMemos(fromSender: false, waiting: true))
-            #expect(try await transaction.openMemos(at: 7, from: .cloud) == OpenMemos(fromSender: false, waiting: false))
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: true, suspects: false))
+            try await transaction.insertMemos([Self.memo(5, disposition: .suspect)])
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: true, suspects: true))
+            // What waits, waits for any sender's records.
+            #expect(try await transaction.openMemos(at: .cloud, from: 8) == OpenMemos(fromSender: false, waiting: true, suspects: false))
+            #expect(try await transaction.openMemos(at: 7, from: .cloud) == OpenMemos(fromSender: false, waiting: false, suspects: false))
         }
+    }
+
+    private func suspects(_ storage: Storage) async throws {
+        let otherType = MemoLine(receiver: .cloud, sender: 7, epoch: 1, type: 2)
+        let otherSender = MemoLine(receiver: .cloud, sender: 8, epoch: 1, type: 1)
+        var memos = [
+            Self.memo(1, key: "a", disposition: .suspect), Self.memo(2, key: "b", disposition: .suspect), Self.memo(3, key: "c"),
+            Self.memo(4, key: "d", line: otherType, disposition: .suspect), Self.memo(5, key: "e", line: otherSender, disposition: .suspect),
+        ]
+        for index in memos.indices where memos[index].disposition == .suspect { memos[index].attempts = 0 }
+        memos[0].tries = 3
+        let ids = try await self.insert(memos, into: storage)
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            let suspects = try await transaction.suspects(at: .cloud, from: 7, type: 1, limit: 9)
+            #expect(suspects.map(\.id) == [ids[0], ids[1]])
+            #expect(suspects.map(\.record.payload) == ["", ""])
+            #expect(try await transaction.suspects(at: .cloud, from: 7, type: 1, limit: 1).map(\.id) == [ids[0]])
+            try await transaction.postponeSuspects(at: .cloud, from: 7, type: 1, time: 100)
+            #expect(try await transaction.dueMemos(at: .cloud, time: 1_000, limit: 9) == [ids[2], ids[3], ids[4], ids[1], ids[0]])
+            #expect(try await transaction.dueMemos(at: .cloud, time: 102, limit: 9).contains(ids[1]))
+            #expect(try await !transaction.dueMemos(at: .cloud, time: 102, limit: 9).contains(ids[0]))
+            #expect(try await transaction.endSuspicion(at: .cloud, from: 7, types: [], attempts: 1, time: 50) == 0)
+            #expect(try await transaction.endSuspicion(at: .cloud, from: 7, types: [1, 9], attempts: 1, time: 50) == 2)
+            #expect(try await transaction.suspects(at: .cloud, from: 7, type: 1, limit: 9) == [])
+        }
+        let now = try await storage.withTransaction { try await $0.memos(Set(Disposition.allCases), after: 0, limit: 9) }
+        #expect(now.map(\.disposition) == [.parked, .parked, .parked, .suspect, .suspect])
+        #expect(now.map(\.attempts) == [1, 1, 1, 0, 0])
+        #expect(now.map(\.nextTry) == [50, 50, 0, 0, 0])
+        #expect(now.map(\.reason) == Array(repeating: .constraint, count: 5))
     }
 
     private func releases(_ storage: Storage) async throws {

@@ -99,13 +99,19 @@ extension Agent {
                 outcomes = []
                 for (disposition, count) in taken.counts { report.pulled[disposition, default: 0] += count }
                 hasReleased = hasReleased || taken.hasReleased
-                self.passed(Set(indices.map { current.items[$0].type }))
+                work.notePassed(taken.passed)
+                // A type that stops because nothing passes does not flow again yet.
+                self.passed(Set(indices.map { current.items[$0].type }).subtracting(current.stopped))
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .stopped(let type, _): work.stop(type)
                 case .systemFault(let type, let error):
                     work.stop(type)
                     self.stop(type, because: error, &report)
+                case .suspected(let type, let index):
+                    work.stop(type, from: index)
+                    let detail = "every record of the type is refused alike, \(self.limits.suspectsMax) are held: it stops until one passes"
+                    self.stop(type, because: DataSyncError(.storageFailed, operation: "pull", detail: detail), &report)
                 case .blamed(let index, let fault): work.blame(index, fault)
                 case .existing: preconditionFailure("a branch makes no guesses")
                 case .someBlamed:
@@ -126,6 +132,7 @@ extension Agent {
 
     private struct Taken {
         var counts: [Disposition: Int] = [:]
+        var passed: Set<BusinessTypeID> = []
         var hasReleased = false
     }
 
@@ -156,6 +163,12 @@ extension Agent {
             case .apply(let prepared): toApply.append((index, prepared))
             }
         }
+        var taken = Taken(passed: Set(toApply.map { work.items[$0.index].type }))
+        var cleared = try await self.suspect(
+            &judge, passing: taken.passed, indices, of: work, received: received.mapValues(\.position.number), hasSuspects: known.suspects,
+            in: transaction)
+        // Others pass: the fault was theirs.
+        if known.suspects { cleared.formUnion(taken.passed) }
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         let now = self.environment.wallTime()
@@ -163,7 +176,10 @@ extension Agent {
         var memos = judge.setAside.sorted { $0.key < $1.key }.map {
             work.memo(for: $0.key, outcome: $0.value, needs: judge.needs[$0.key], now: now, limits: self.limits)
         }
-        var taken = Taken()
+        if !cleared.isEmpty {
+            _ = try await transaction.endSuspicion(
+                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now + self.limits.retryDelays[0].milliseconds)
+        }
         let arrivals = Arrivals(toApply.lazy.map(\.prepared))
         if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now, in: transaction) }
         arrivals.release(&memos, limits: self.limits, now: now)
@@ -175,6 +191,28 @@ extension Agent {
         if !toApply.isEmpty { taken.counts[.applied] = toApply.count }
         for outcome in judge.setAside.values { taken.counts[outcome.disposition, default: 0] += 1 }
         return taken
+    }
+
+    /// Sets aside as suspects what is refused alike while nothing passes.
+    /// - Returns: The types whose suspects are at fault after all.
+    /// - Throws: ``ChunkSetback`` where there is no room for all of them.
+    private func suspect(
+        _ judge: inout PullJudge, passing: Set<BusinessTypeID>, _ indices: [Int], of work: PullWork, received: [BusinessTypeID: Int64],
+        hasSuspects: Bool, in transaction: Storage.Transaction
+    ) async throws -> Set<BusinessTypeID> {
+        var cleared: Set<BusinessTypeID> = []
+        let refused = judge.setAside.sorted { $0.key < $1.key }.compactMap { index, outcome in
+            Suspicion.Refused(index: index, entity: work.items[index].log.entity, outcome: outcome)
+        }
+        for (type, refused) in Dictionary(grouping: refused, by: \.entity.type) where !passing.contains(type) && !work.passed.contains(type) {
+            let verdict = try await transaction.suspicion(
+                of: refused, in: work.line(type), after: received[type] ?? 0, hasSuspects: hasSuspects,
+                mayComeMore: work.hasMore(of: type, after: indices, than: Set(refused.map(\.entity))), limits: self.limits)
+            if let index = verdict.firstWithoutRoom { throw ChunkSetback.suspected(type, index) }
+            if verdict.clearsHeld { cleared.insert(type) }
+            judge.suspect(verdict.suspects)
+        }
+        return cleared
     }
 
     /// Applies records, and only then looks for changes of this branch that they would overwrite (rule 2): looking first

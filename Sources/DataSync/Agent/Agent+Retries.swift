@@ -45,7 +45,7 @@ extension Agent {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
                 case .ownChanges: isChangedHere = true
-                case .someBlamed, .existing: preconditionFailure("one record is applied, and its entity is looked at")
+                case .someBlamed, .existing, .suspected: preconditionFailure("one record is applied, and its entity is looked at")
                 case .stopped: return nil
                 case .systemFault(let type, let error):
                     self.stop(type, because: error, &report)
@@ -65,6 +65,8 @@ extension Agent {
         guard memo.tries == tries else { return Try(outcome: memo.outcome) }
         guard memo.holdsPayload,
             memo.disposition.isOpen || (byPerson && memo.disposition == .dead), let handler = self.types[memo.line.type],
+            // A try since it was found to be due may have postponed it.
+            byPerson || memo.nextTry <= self.environment.wallTime(),
             byPerson || self.state.withLock({ $0.breaker.wait(for: memo.line.type, at: runningTime) }) == nil,
             try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
         else { return nil }
@@ -81,6 +83,10 @@ extension Agent {
         memo.attempts = min(memo.attempts, Outcome.attemptsMax)
         memo.nextTry = now + self.limits.delay(after: memo.outcome, waited: .milliseconds(now - memo.created)).milliseconds
         try await transaction.updateMemos([memo])
+        if memo.disposition == .suspect {
+            // One of them is probed at a time, and another the next time.
+            try await transaction.postponeSuspects(at: self.id, from: .cloud, type: memo.line.type, time: memo.nextTry)
+        }
         if memo.disposition.isSettled {
             try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now)
         }
@@ -113,11 +119,15 @@ extension Agent {
         case .failure(var fault):
             let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
             if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
-            let outcome = Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
+            let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
             return Try(outcome: outcome, needs: outcome.disposition == .waiting ? fault.dependency : nil)
         }
         let arrivals = Arrivals(applied, neededBefore: memo.needs)
-        let hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now, in: transaction)
+        var hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now, in: transaction)
+        // Now that one passes, the others are tried.
+        let cleared = try await transaction.endSuspicion(
+            at: self.id, from: .cloud, types: [memo.line.type], attempts: 0, time: now)
+        hasReleased = hasReleased || cleared > 0
         let done = Try(outcome: .applied(version: memo.number), hasReleased: hasReleased)
         guard definition.kind == .state else { return done }
         let changed = try await transaction.unsettledNames(among: [EntityName(type: definition.id, key: memo.record.key)])

@@ -39,6 +39,14 @@ struct PushJudge: Sendable {
         _ = self.set(fault, item, index)
     }
 
+    /// Takes in that records which are set aside are not to be counted: the fault may not be theirs.
+    mutating func suspect(_ indices: Set<Int>) {
+        for index in indices {
+            self.setAside[index]?.disposition = .suspect
+            self.setAside[index]?.attempts = 0
+        }
+    }
+
     private func isBlocked(_ item: PushWork.Item) -> Bool { item.entity.map { self.blocked.contains($0) } ?? false }
 
     private mutating func set(_ fault: RecordFault, _ item: PushWork.Item, _ index: Int) -> Verdict {

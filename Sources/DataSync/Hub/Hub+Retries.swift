@@ -45,7 +45,7 @@ extension Hub {
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
-                case .someBlamed, .existing: preconditionFailure("one record is applied, and its entity is looked at")
+                case .someBlamed, .existing, .suspected: preconditionFailure("one record is applied, and its entity is looked at")
                 case .stopped: return nil
                 case .systemFault(let type, let error):
                     _ = self.stop(type, because: error)
@@ -93,6 +93,10 @@ extension Hub {
         memo.attempts = min(memo.attempts, Outcome.attemptsMax)
         memo.nextTry = self.timeToTry(memo, after: now)
         try await transaction.updateMemos([memo])
+        if memo.disposition == .suspect {
+            // One of them is probed at a time, and another the next time.
+            try await transaction.postponeSuspects(at: .cloud, from: memo.line.sender, type: memo.line.type, time: memo.nextTry)
+        }
         if memo.disposition.isSettled {
             try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now)
         }
@@ -122,7 +126,7 @@ extension Hub {
         case .failure(var fault):
             let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
             if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
-            let outcome = Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
+            let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
             if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden {
                 unit.correct(memo.entity, at: memo.line.sender)
                 _ = try await unit.append()
@@ -132,7 +136,11 @@ extension Hub {
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
         let arrivals = Arrivals(applied, neededBefore: memo.needs)
-        let hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now, in: transaction)
+        var hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now, in: transaction)
+        // Now that one passes, the others are tried.
+        let cleared = try await transaction.endSuspicion(
+            at: .cloud, from: memo.line.sender, types: [memo.line.type], attempts: 0, time: now)
+        hasReleased = hasReleased || cleared > 0
         return Try(outcome: .applied(version: try await unit.append()[0]), hasReleased: hasReleased)
     }
 

@@ -20,6 +20,11 @@ public struct SyncLimits: Hashable, Sendable {
     public var openRecordsMax = 10_000
     /// Most payload bytes of them.
     public var openBytesMax = 64 << 20
+    /// Most suspects of one (origin, type): records that are refused alike while nothing of the type passes. When they are so
+    /// many, that type of that origin stops until one passes.
+    public var suspectsMax = 100
+    /// After this, a refusal of a suspect counts although nothing has passed, unless the type is stopped.
+    public var suspectAgeMax: Duration = .seconds(24 * 3_600)
     /// Waits before the second and the third try of a parked record.
     public var retryDelays: [Duration] = [.seconds(30), .seconds(300)]
     /// Wait before a waiting record is tried again by the clock; doubles up to `waitingDelayMax`.
@@ -55,6 +60,7 @@ public struct SyncLimits: Hashable, Sendable {
         // A chunk that is refused whole must find room, or it would be refused for ever.
         try require(self.chunkRecordsMax <= self.openRecordsMax, "limits.chunk_records must not exceed limits.open_records")
         try require(self.chunkBytesMax <= self.openBytesMax, "limits.chunk_bytes must not exceed limits.open_bytes")
+        try require(self.suspectsMax >= 2, "limits.suspects must be at least 2: one entity proves nothing about the system")
         try require(self.ageingSlotEvery >= 2, "limits.ageing_slot_every must be at least 2: a slot must be left for priority")
         try require(
             self.retryDelays.count == Outcome.attemptsMax - 1 && self.retryDelays.allSatisfy { $0 >= .zero },

@@ -442,7 +442,8 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { state in
             OpenMemos(
                 fromSender: state.open(at: receiver, from: sender).contains { _ in true },
-                waiting: state.waiting(at: receiver).contains { _ in true })
+                waiting: state.waiting(at: receiver).contains { _ in true },
+                suspects: state.open(at: receiver, from: sender).contains { $0.disposition == .suspect })
         }
     }
 
@@ -488,6 +489,32 @@ public final class InMemoryTransaction: SyncTransaction {
 
     public func dependency(at receiver: ServerID, of key: EntityKey) async throws -> Dependency? {
         self.read { state in state.waiting(at: receiver).filter { $0.record.key == key }.min { $0.id < $1.id }?.needs }
+    }
+
+    public func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo] {
+        self.read { state in
+            state.suspects(at: receiver, from: sender, types: [type]).sorted { $0.id < $1.id }.prefix(limit).map(\.withoutPayload)
+        }
+    }
+
+    public func endSuspicion(
+        at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>, attempts: Int, time: Int64
+    ) async throws -> Int {
+        try self.write { state in
+            let suspects = Array(state.suspects(at: receiver, from: sender, types: types))
+            for memo in suspects {
+                state.memos[memo.id]?.disposition = .parked
+                state.memos[memo.id]?.attempts = attempts
+                state.memos[memo.id]?.nextTry = time
+            }
+            return suspects.count
+        }
+    }
+
+    public func postponeSuspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, time: Int64) async throws {
+        try self.write { state in
+            for memo in state.suspects(at: receiver, from: sender, types: [type]) { state.memos[memo.id]?.nextTry = time + Int64(memo.tries) }
+        }
     }
 
     public func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws {
@@ -537,6 +564,10 @@ extension InMemoryState {
         self.outbox[index].synID = settlement.synID
         self.outbox[index].attempts = settlement.attempts
         self.outbox[index].reason = settlement.reason
+    }
+
+    func suspects(at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>) -> some Sequence<Memo> {
+        self.open(at: receiver, from: sender).filter { $0.disposition == .suspect && types.contains($0.line.type) }
     }
 
     func waiting(at receiver: ServerID) -> some Sequence<Memo> {

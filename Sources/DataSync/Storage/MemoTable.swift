@@ -37,6 +37,16 @@ public protocol MemoTable {
     ) async throws -> Int
     /// What the first row at `receiver` that waits and is about an entity of this name waits for, if there is one.
     func dependency(at receiver: ServerID, of key: EntityKey) async throws -> Dependency?
+    /// The suspects of one line's type, by id, without payload.
+    func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo]
+    /// Makes the suspects of these types parked ones that were refused `attempts` times and are due at `time`.
+    /// - Returns: How many.
+    func endSuspicion(
+        at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>, attempts: Int, time: Int64
+    ) async throws -> Int
+    /// Makes the suspects of one line's type due at `time` and as many milliseconds later as each has tries: those first that
+    /// were tried least.
+    func postponeSuspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, time: Int64) async throws
     /// Makes the open rows of an entity due at `time`.
     func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws
     /// Open rows at `receiver`, which is another server, by when they were last asked about: without payload. And dead ones whose
@@ -69,10 +79,13 @@ public struct OpenMemos: Hashable, Sendable {
     public var fromSender: Bool
     /// Whether any row waits for a dependency, whoever sent it.
     public var waiting: Bool
+    /// Whether any row that came from the sender is a suspect.
+    public var suspects: Bool
 
-    public init(fromSender: Bool, waiting: Bool) {
+    public init(fromSender: Bool, waiting: Bool, suspects: Bool) {
         self.fromSender = fromSender
         self.waiting = waiting
+        self.suspects = suspects
     }
 }
 

@@ -125,10 +125,14 @@ extension SQLTransaction: MemoTable {
         let table = self.dialect.from("sync_memo", index: "sync_memo_due")
         let sql = """
             select exists(select 1 from \(table) where receiver = ? and disposition in (\(Self.open)) and sender = ?),
-              exists(select 1 from \(table) where receiver = ? and disposition = \(Disposition.waiting.rawValue))
+              exists(select 1 from \(table) where receiver = ? and disposition = \(Disposition.waiting.rawValue)),
+              exists(select 1 from \(table) where receiver = ? and disposition = \(Disposition.suspect.rawValue) and sender = ?)
             """
-        let row = try await self.read("memo", sql, [.int(receiver.rawValue), .int(sender.rawValue), .int(receiver.rawValue)])[0]
-        return OpenMemos(fromSender: try row.int(0, as: Int.self) != 0, waiting: try row.int(1, as: Int.self) != 0)
+        let (receiver, sender) = (SQLValue.int(receiver.rawValue), SQLValue.int(sender.rawValue))
+        let row = try await self.read("memo", sql, [receiver, sender, receiver, receiver, sender])[0]
+        return OpenMemos(
+            fromSender: try row.int(0, as: Int.self) != 0, waiting: try row.int(1, as: Int.self) != 0,
+            suspects: try row.int(2, as: Int.self) != 0)
     }
 
     public func releaseMemos(
@@ -217,6 +221,39 @@ extension SQLTransaction: MemoTable {
             order by next_try, id limit ?
             """
         return try await self.read("memo", sql, [.int(receiver.rawValue), .int(time), .int(limit)]).map { try $0.int(0) }
+    }
+
+    /// The suspects of one receiver and sender, of types that are to follow.
+    private static let suspectCondition = "receiver = ? and sender = ? and disposition = \(Disposition.suspect.rawValue)"
+
+    public func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo] {
+        let table = self.dialect.from("sync_memo", index: "sync_memo_due")
+        let sql = """
+            select \(Self.columns(withPayload: false)) from \(table)
+            where \(Self.suspectCondition) and business_type = ? order by id limit ?
+            """
+        return try await self.read(
+            "memo", sql, [.int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue), .int(limit)]
+        ).map(Self.memo)
+    }
+
+    public func endSuspicion(
+        at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>, attempts: Int, time: Int64
+    ) async throws -> Int {
+        guard !types.isEmpty else { return 0 }
+        let list = SQLDialect.padded(types.sorted().map { .int($0.rawValue) })
+        return try await self.write(
+            "memo",
+            """
+            update sync_memo set disposition = \(Disposition.parked.rawValue), fail_num = ?, next_try = ?
+            where \(Self.suspectCondition) and business_type in (\(SQLDialect.placeholders(list.count)))
+            """, [.int(attempts), .int(time), .int(receiver.rawValue), .int(sender.rawValue)] + list)
+    }
+
+    public func postponeSuspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, time: Int64) async throws {
+        try await self.write(
+            "memo", "update sync_memo set next_try = ? + tries where \(Self.suspectCondition) and business_type = ?",
+            [.int(time), .int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue)])
     }
 
     public func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws {
