@@ -67,11 +67,10 @@ extension Agent {
             // A try since it was found to be due may have postponed it.
             byPerson || memo.nextTry <= self.environment.wallTime()
         else { return nil }
-        guard let handler = self.types[memo.line.type],
-            byPerson || self.state.withLock({ $0.breaker.wait(for: memo.line.type, at: runningTime) }) == nil
-        else {
+        let wait = self.state.withLock { $0.breaker.wait(for: memo.line.type, at: runningTime) }
+        guard let handler = self.types[memo.line.type], byPerson || wait == nil else {
             // Else those of a type that stands still would be found first each time, and no others.
-            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay
+            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }

@@ -71,9 +71,10 @@ extension Hub {
             // Another replica may have tried it since it was found to be due.
             retrier == .person || memo.nextTry <= self.environment.wallTime()
         else { return nil }
-        guard let handler = self.types[memo.line.type], retrier == .person || self.wait(for: memo.line.type) == nil else {
+        let wait = self.wait(for: memo.line.type)
+        guard let handler = self.types[memo.line.type], retrier == .person || wait == nil else {
             // Else those of a type that stands still would be found first each time, and no others.
-            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay
+            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }

@@ -169,8 +169,9 @@ public struct Memo: Hashable, Sendable {
     /// one, which only a person changes, not within the next minute.
     func timeToAsk(after time: Int64) -> Int64 { self.disposition == .dead ? time + 60_000 : time }
 
-    /// How long a record of a type that is stopped, or not configured any more, is left alone: in milliseconds, counting nothing.
-    static let standstillDelay: Int64 = 60_000
+    /// How long a record of a type that is stopped for `wait`, or not configured any more, is left alone: in milliseconds, counting
+    /// nothing. Not beyond the moment when the type may be tried, or what is to show that it passes again would miss that moment.
+    static func standstillDelay(_ wait: Duration?) -> Int64 { min(wait?.milliseconds ?? .max, 60_000) }
 
     /// - Parameter needs: What the record waits for, if it is waiting and this is its receiver.
     public mutating func note(_ outcome: Outcome, needs: Dependency? = nil) {

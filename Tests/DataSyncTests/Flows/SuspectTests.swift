@@ -249,6 +249,26 @@ import Testing
         #expect(try await company.memos(at: .cloud).map(\.disposition) == Array(repeating: .applied, count: 4))
     }
 
+    @Test func atABranchAStoppedTypeIsProbedInEveryCycleInWhichItMayBeTried() async throws {
+        let company = try await Company(branches: [1], limits: Self.limits)
+        try await self.write(self.poison(7), .product, at: .cloud, in: company)
+        try await company.cycle(1)
+        func state() async throws -> (due: Int64, tries: Int) {
+            let memos = try await company.memos(at: 1)
+            return (memos.map(\.nextTry).min() ?? 0, memos.reduce(0) { $0 + $1.tries })
+        }
+        var (last, probes) = (try await state(), 0)
+        for _ in 0..<1_000 {
+            company.time.advance(by: .seconds(10))
+            // Stopped again, and not still.
+            let isOpening = try await company.cycle(1).stopped[2] != "a fault of this branch's system"
+            let now = try await state()
+            if isOpening, company.time.environment.wallTime() >= last.due { #expect(now.tries > last.tries) }
+            if now.tries > last.tries { (last, probes) = (now, probes + 1) }
+        }
+        #expect(probes > 4)
+    }
+
     @Test func atABranchALaterOneThatPassesShowsThatTheFaultWasTheirs() async throws {
         let company = try await Company(branches: [1], limits: Self.limits)
         try await self.write(self.poison(3), .product, at: .cloud, in: company)
