@@ -816,10 +816,11 @@ extension StorageContract {
                 Self.memo(3, key: "c"),
             ], into: storage)[0]
         try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
-            #expect(try await transaction.dependency(at: .cloud, of: "a") == needs)
-            #expect(try await transaction.dependency(at: .cloud, of: "b") == .unnamed)
-            #expect(try await transaction.dependency(at: .cloud, of: "c") == nil)
-            #expect(try await transaction.dependency(at: 7, of: "a") == nil)
+            #expect(try await transaction.dependency(at: .cloud, from: 7, of: "a") == needs)
+            #expect(try await transaction.dependency(at: .cloud, from: 7, of: "b") == .unnamed)
+            #expect(try await transaction.dependency(at: .cloud, from: 7, of: "c") == nil)
+            #expect(try await transaction.dependency(at: 7, from: 7, of: "a") == nil)
+            #expect(try await transaction.dependency(at: .cloud, from: 8, of: "a") == nil)
         }
         guard var memo = try await storage.withTransaction({ try await $0.memo(id) }) else { throw Abort() }
         #expect(memo.needs == needs)
@@ -831,7 +832,7 @@ extension StorageContract {
         let applied = memo
         try await storage.withTransaction { try await $0.updateMemos([applied]) }
         #expect(try await storage.withTransaction { try await $0.memo(id) } == applied)
-        #expect(try await storage.withTransaction { try await $0.dependency(at: .cloud, of: "a") } == nil)
+        #expect(try await storage.withTransaction { try await $0.dependency(at: .cloud, from: 7, of: "a") } == nil)
     }
 
     private func audit(_ storage: Storage) async throws {

@@ -499,8 +499,10 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func dependency(at receiver: ServerID, of key: EntityKey) async throws -> Dependency? {
-        self.read { state in state.waiting(at: receiver).filter { $0.record.key == key }.min { $0.id < $1.id }?.needs }
+    public func dependency(at receiver: ServerID, from sender: ServerID, of key: EntityKey) async throws -> Dependency? {
+        self.read { state in
+            state.waiting(at: receiver).filter { $0.line.sender == sender && $0.record.key == key }.min { $0.id < $1.id }?.needs
+        }
     }
 
     public func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo] {

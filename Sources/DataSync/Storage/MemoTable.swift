@@ -35,8 +35,8 @@ public protocol MemoTable {
     func releaseMemos(
         at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64
     ) async throws -> Int
-    /// What the first row at `receiver` that waits and is about an entity of this name waits for, if there is one.
-    func dependency(at receiver: ServerID, of key: EntityKey) async throws -> Dependency?
+    /// What the first row at `receiver` that came from `sender`, waits and is about an entity of this name waits for, if there is one.
+    func dependency(at receiver: ServerID, from sender: ServerID, of key: EntityKey) async throws -> Dependency?
     /// The suspects of one line's type, by id, without payload.
     func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo]
     /// Makes the suspects of these types parked ones that were refused `attempts` times and are due at `time`.

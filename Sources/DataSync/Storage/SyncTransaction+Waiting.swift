@@ -10,7 +10,8 @@ extension Arrivals {
 
 extension RecordFault {
     /// The fault with a detail that says what waits for what, as far as the names are known: a record beyond the age limit is
-    /// looked at by a person, who would have to follow the chain by hand.
+    /// looked at by a person, who would have to follow the chain by hand. It travels to the sender, so it tells of the sender's records
+    /// alone: another branch may have an entity of the same name.
     func explained(for memo: Memo, in transaction: some SyncTransaction) async throws -> RecordFault {
         guard case .entity(let first) = self.dependency else { return self }
         var chain = [memo.record.key]
@@ -20,7 +21,7 @@ extension RecordFault {
             let isCycle = chain.contains(next)
             chain.append(next)
             if isCycle { return Self.missingDependency(.entity(first), detail: "a cycle: \(Self.text(chain))") }
-            guard case .entity(let key) = try await transaction.dependency(at: memo.line.receiver, of: next) else { break }
+            guard case .entity(let key) = try await transaction.dependency(at: memo.line.receiver, from: memo.line.sender, of: next) else { break }
             next = key
         }
         return Self.missingDependency(.entity(first), detail: Self.text(chain))

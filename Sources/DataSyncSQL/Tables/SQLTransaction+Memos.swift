@@ -162,13 +162,15 @@ extension SQLTransaction: MemoTable {
             """, [.int(time)] + list + [.int(time)])
     }
 
-    public func dependency(at receiver: ServerID, of key: EntityKey) async throws -> Dependency? {
+    public func dependency(at receiver: ServerID, from sender: ServerID, of key: EntityKey) async throws -> Dependency? {
         let table = self.dialect.from("sync_memo", index: "sync_memo_due")
         let sql = """
             select needs from \(table)
-            where receiver = ? and disposition = \(Disposition.waiting.rawValue) and data_from_detail = ? order by id limit 1
+            where receiver = ? and disposition = \(Disposition.waiting.rawValue) and sender = ? and data_from_detail = ? order by id limit 1
             """
-        return try await self.read("memo", sql, [.int(receiver.rawValue), self.dialect.key(key)]).first.flatMap { try Self.needs($0, 0) }
+        return try await self.read(
+            "memo", sql, [.int(receiver.rawValue), .int(sender.rawValue), self.dialect.key(key)]
+        ).first.flatMap { try Self.needs($0, 0) }
     }
 
     public func openEntities(

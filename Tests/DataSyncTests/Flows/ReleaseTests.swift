@@ -145,3 +145,13 @@ import Testing
         #expect(memo.outcome == Outcome(.parked, reason: .dependencyTooOld, detail: detail, attempts: 1))
     }
 }
+
+    @Test func theChainNamesNothingOfAnotherBranch() async throws {
+        let company = try await Company(branches: [1, 2], limits: SyncLimits())
+        try await company.write(Item(id: 1, text: "after:order:2"), .order, at: 1)
+        try await company.write(Item(id: 2, text: "after:order:7"), .order, at: 2)
+        for branch in [1, 2] as [ServerID] { try await company.cycle(branch) }
+        company.time.advance(by: company.limits.waitingAgeMax + .seconds(1))
+        try await company.hub.retryDue()
+        #expect(try await company.memos(at: .cloud).map(\.detail) == ["order:1 needs order:2", "order:2 needs order:7"])
+    }
