@@ -23,7 +23,13 @@ extension SyncTransaction {
         guard outcome.attempts > memo.attempts, memo.disposition.isOpen, outcome.reason != .dependencyTooOld else { return outcome }
         let line = memo.line
         let suspects = try await self.suspects(at: line.receiver, from: line.sender, type: line.type, limit: limits.suspectsMax)
-        return Suspicion.outcome(
-            of: outcome, for: memo, suspects: suspects, isTooOld: age > limits.suspectAgeMax.milliseconds, suspectsMax: limits.suspectsMax)
+        var isTooOld = age > limits.suspectAgeMax.milliseconds
+        if isTooOld {
+            // A quota without room for what comes next has stopped the type as well: then, too, nothing new can show whose fault it is.
+            let usage = try await self.openUsage(at: line.receiver, from: line.sender, type: line.type)
+            isTooOld =
+                usage.records + limits.chunkRecordsMax <= limits.openRecordsMax && usage.bytes + limits.chunkBytesMax <= limits.openBytesMax
+        }
+        return Suspicion.outcome(of: outcome, for: memo, suspects: suspects, isTooOld: isTooOld, suspectsMax: limits.suspectsMax)
     }
 }

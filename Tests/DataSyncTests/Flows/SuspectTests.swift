@@ -136,6 +136,21 @@ import Testing
         #expect(try await company.outbox(1).map(\.reason) == Array(repeating: .applied, count: 8))
     }
 
+    @Test func aTypeThatAFullQuotaStoppedIsNotCountedHoweverLong() async throws {
+        var limits = SyncLimits()
+        (limits.openRecordsMax, limits.chunkRecordsMax) = (3, 1)
+        let company = try await Company(branches: [1], limits: limits)
+        try await self.write(self.poison(6), in: company)
+        #expect(try await company.cycle(1).stopped[3] == "too many refused records wait at the cloud")
+        for _ in 0..<72 {
+            company.time.advance(by: .seconds(3_600))
+            try await company.hub.retryDue()
+            try await company.cycle(1)
+        }
+        #expect(try await company.memos(at: .cloud).map(\.disposition) == [.suspect, .suspect, .suspect])
+        #expect(try await company.outbox(1).map(\.attempts) == [0, 0, 0, 0, 0, 0])
+    }
+
     @Test func aNewRecordThatPassesOpensAStoppedTypeToo() async throws {
         let company = try await Company(branches: [1], limits: Self.limits)
         try await self.write(self.poison(4), in: company)
