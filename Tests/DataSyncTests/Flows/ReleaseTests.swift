@@ -55,6 +55,18 @@ import Testing
         #expect(try await company.memos(at: .cloud).map(\.disposition) == [.applied])
     }
 
+    @Test func whatAnApplicationOfTheCloudWritesReleasesItToo() async throws {
+        for text in ["after:product:1", "fk:product:1"] {
+            let company = try await Company(branches: [1], limits: SyncLimits())
+            try await company.write(Item(id: 2, text: text), .product, at: 1)
+            #expect(try await company.cycle(1).pushed == [.waiting: 1])
+            try await company.write(Item(id: 1, text: "first"), .product, at: .cloud)
+            try await company.hub.numberOwnRows()
+            try await company.hub.retryDue()
+            #expect(try await company.memos(at: .cloud).map(\.disposition) == [.applied], "\(text)")
+        }
+    }
+
     @Test func aDeletionReleasesNothingThatWaitsForItsEntity() async throws {
         let company = try await Company(branches: [1], limits: SyncLimits())
         try await company.write(Item(id: 2, text: "after:order:1"), .order, at: 1)
