@@ -112,7 +112,12 @@ extension Agent {
                     work.stop(type, from: index)
                     let detail = "every record of the type is refused alike, \(self.limits.suspectsMax) are held: it stops until one passes"
                     self.stop(type, because: DataSyncError(.storageFailed, operation: "pull", detail: detail), &report)
-                case .blamed(let index, let fault): work.blame(index, fault)
+                case .blamed(let index, let fault):
+                    work.blame(index, fault)
+                    if work.isWorthHalving(chunk) {
+                        queue.halve(chunk)
+                        continue
+                    }
                 case .existing: preconditionFailure("a branch makes no guesses")
                 case .someBlamed:
                     queue.halve(chunk)

@@ -121,6 +121,10 @@ struct PushWork: Sendable {
     /// The records of a chunk before which their type was not stopped.
     func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { $0 < self.stops[self.items[$0].type]?.from ?? .max } }
 
+    /// Whether so many of a chunk were refused, each at the price of a run, that smaller ones are better: where a whole type is refused,
+    /// the first of them fill the room for suspects, and the rest is not tried.
+    func isWorthHalving(_ chunk: Range<Int>) -> Bool { chunk.count > 1 && chunk.count { self.blamed[$0] != nil }.isMultiple(of: 16) }
+
     /// Whether records of other entities than `entities` come after those at `indices`.
     func hasMore(of type: BusinessTypeID, after indices: [Int], than entities: Set<EntityID>) -> Bool {
         guard let last = indices.last else { return false }

@@ -43,7 +43,12 @@ extension Hub {
                         metadata: ["branch": "\(branch)", "type": "\(type)", "suspects": "\(self.limits.suspectsMax)"])
                     work.stop(type, .stopped(retryAfter: .seconds(60)), from: index)
                 case .systemFault(let type, let error): work.stop(type, .stopped(retryAfter: self.stop(type, because: error)))
-                case .blamed(let index, let fault): work.blame(index, fault)
+                case .blamed(let index, let fault):
+                    work.blame(index, fault)
+                    if work.isWorthHalving(chunk) {
+                        queue.halve(chunk)
+                        continue
+                    }
                 case .existing: self.guess.withLock { $0.wasWrong(Set(indices.map { work.items[$0].type }), of: branch) }
                 case .someBlamed:
                     queue.halve(chunk)

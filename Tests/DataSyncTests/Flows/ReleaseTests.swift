@@ -156,7 +156,6 @@ import Testing
         let memo = try await company.memos(at: .cloud)[0]
         #expect(memo.outcome == Outcome(.parked, reason: .dependencyTooOld, detail: detail, attempts: 1))
     }
-}
 
     @Test func theChainNamesNothingOfAnotherBranch() async throws {
         let company = try await Company(branches: [1, 2], limits: SyncLimits())
@@ -167,3 +166,4 @@ import Testing
         try await company.hub.retryDue()
         #expect(try await company.memos(at: .cloud).map(\.detail) == ["order:1 needs order:2", "order:2 needs order:7"])
     }
+}

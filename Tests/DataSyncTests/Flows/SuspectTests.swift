@@ -151,6 +151,17 @@ import Testing
         #expect(try await company.outbox(1).map(\.attempts) == [0, 0, 0, 0, 0, 0])
     }
 
+    @Test func whereAllAreRefusedFewOfThemAreTried() async throws {
+        for server in [.cloud, 1] as [ServerID] {
+            let company = try await Company(branches: [1], limits: Self.limits)
+            try await self.write(self.poison(300), server.isCloud ? .order : .product, at: server.isCloud ? 1 : .cloud, in: company)
+            let report = try await company.cycle(1)
+            #expect((server.isCloud ? report.pushed : report.pulled) == [.suspect: 4], "\(server)")
+            // And not each of the three hundred.
+            #expect(company.conduct(server).takes < 150, "\(server): \(company.conduct(server).takes)")
+        }
+    }
+
     @Test func aNewRecordThatPassesOpensAStoppedTypeToo() async throws {
         let company = try await Company(branches: [1], limits: Self.limits)
         try await self.write(self.poison(4), in: company)

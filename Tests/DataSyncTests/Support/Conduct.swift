@@ -13,6 +13,7 @@ final class Conduct: Sendable {
         var cured: Set<String> = []
         var hook: Hook?
         var applied: [String] = []
+        var takes = 0
         var isVague = false
     }
     private let state = Mutex(State())
@@ -32,10 +33,13 @@ final class Conduct: Sendable {
 
     /// The texts that were taken in handlers here, in order, those of rolled back transactions too.
     var applied: [String] { self.state.withLock { $0.applied } }
+    /// How often a handler here was given a text.
+    var takes: Int { self.state.withLock { $0.takes } }
 
     func take(_ text: String, table: String, in transaction: InMemoryTransaction) async throws {
         let (cured, hook) = self.state.withLock { state in
             defer { state.hook = nil }
+            state.takes += 1
             return (state.cured, state.hook)
         }
         try await hook?(transaction)
