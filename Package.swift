@@ -92,7 +92,13 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings),
-        .target(name: "DataSyncTesting", dependencies: ["DataSync"], swiftSettings: settings),
+        .target(
+            name: "DataSyncTesting", dependencies: ["DataSync", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "datasync-simulate",
+            dependencies: ["DataSyncTesting", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
         .target(
             name: "DataSyncPrograms",
             dependencies: [

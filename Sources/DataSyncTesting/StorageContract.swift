@@ -370,9 +370,13 @@ extension StorageContract {
             #expect(found == (key == "x:1" ? [] : [EntityName(type: 1, key: EntityKey(key))]))
         }
         let new = try await storage.withTransaction {
-            try await $0.newOutboxRows(of: Set(["abc", "ABC", "x:1"].map { EntityName(type: 1, key: EntityKey($0)) }), limit: 10)
+            try await $0.newOutboxRows(of: Set(["abc", "ABC", "x:1"].map { EntityName(type: 1, key: EntityKey($0)) }), upTo: .max, limit: 10)
         }
         #expect(new.map(\.key) == ["ABC"])
+        let below = try await storage.withTransaction { [first = new[0].id - 1] in
+            try await $0.newOutboxRows(of: Set(["abc", "ABC"].map { EntityName(type: 1, key: EntityKey($0)) }), upTo: first, limit: 10)
+        }
+        #expect(below == [])
         let ofType = try await storage.withTransaction { try await $0.newOutboxRows(ofType: 1, after: 2, limit: 2) }
         #expect(ofType.map(\.id) == [3, 4])
     }
@@ -856,7 +860,7 @@ extension StorageContract {
             #expect(try await transaction.settleOutbox([], origin: 7) == 0)
             #expect(try await transaction.outboxRows([]) == [])
             #expect(try await transaction.unsettledNames(among: []) == [])
-            #expect(try await transaction.newOutboxRows(of: [], limit: 5) == [])
+            #expect(try await transaction.newOutboxRows(of: [], upTo: .max, limit: 5) == [])
             #expect(try await transaction.typesInOutbox(among: []) == [])
             #expect(try await transaction.lockEntities([]) == [:])
             #expect(try await transaction.entities([]) == [:])

@@ -41,7 +41,7 @@ import Testing
     }()
 
     private static let programs: Set<String> = [
-        "DataSyncPrograms", "datasync-cloud", "datasync-local", "datasync-bench", "datasync-demo", "datasync-torture",
+        "DataSyncPrograms", "datasync-cloud", "datasync-local", "datasync-bench", "datasync-demo", "datasync-torture", "datasync-simulate",
     ]
 
     /// Who alone imports what.

@@ -28,17 +28,52 @@ extension Agent {
         if isIdle { return false }
         // Several manifests' worth at once: a commit costs more than a row.
         let limit = 4 * self.limits.manifestRowsMax
-        return try await self.unit { transaction in
+        let gaps = self.state.withLock { $0.gaps }
+        let step = try await self.unit { transaction -> NumberingStep? in
             let frontier = try await transaction.outboxFrontier()
             let heads = try await transaction.outboxHeads(in: frontier + 1...Int64.max, newOnly: false, limit: limit)
-            guard let last = heads.last else { return false }
+            guard let last = heads.last else { return nil }
             guard try await transaction.moveOutboxFrontier(from: frontier, to: last.id) else {
                 throw DataSyncError(.storageBusy, operation: "number", detail: "the frontier moved")
             }
             if heads.contains(where: { $0.type.rawValue <= 0 }) { self.reportOnce("sync_data has rows whose business_type is no type's") }
-            try await self.writeManifests(over: heads.filter { $0.state == .new }, in: transaction)
-            return heads.count == limit
+            // Looked at after the others were read: whatever committed before one of those is there by now, and goes first.
+            var step = NumberingStep(ranges: gaps.rangesToLookAt(frontier: frontier), frontier: frontier, heads: heads)
+            var late: [OutboxHead] = []
+            for range in step.ranges {
+                let below = try await transaction.outboxHeads(in: range, newOnly: false, limit: range.count)
+                step.present += below.map(\.id)
+                let new = below.filter { $0.state == .new }
+                guard !new.isEmpty else { continue }
+                let manifested = try await transaction.manifestedIDs(in: range)
+                late += new.filter { !manifested.contains($0.id) }
+            }
+            try await self.writeManifests(over: late + heads.filter { $0.state == .new }, in: transaction)
+            return step
         }
+        guard let step else { return false }
+        let now = self.environment.runningTime()
+        self.state.withLock { $0.gaps.looked(at: step.ranges + [step.frontier + 1...step.last], present: step.present + step.ids, last: step.last, at: now) }
+        return step.ids.count == limit
+    }
+
+    /// What a step read.
+    private struct NumberingStep: Sendable {
+        /// Below the frontier, where rows may have committed late.
+        let ranges: [ClosedRange<Int64>]
+        let frontier: Int64
+        /// Of the rows above it.
+        let ids: [Int64]
+        /// Of the rows in `ranges`.
+        var present: [Int64] = []
+
+        init(ranges: [ClosedRange<Int64>], frontier: Int64, heads: [OutboxHead]) {
+            self.ranges = ranges
+            self.frontier = frontier
+            self.ids = heads.map(\.id)
+        }
+
+        var last: Int64 { self.ids.last ?? self.frontier }
     }
 
     private func numberLateRows() async throws {

@@ -96,7 +96,7 @@ extension Agent: Service {
 
     /// Sleeps for `delay`, or until there is something to do.
     private func wait(_ delay: Duration, isBackingOff: Bool) async throws {
-        guard delay > .zero else { return await Task.yield() }
+        guard delay > .zero else { return await self.environment.giveWay() }
         let end = self.environment.runningTime() + delay
         while !Task.isShuttingDownGracefully {
             let left = end - self.environment.runningTime()

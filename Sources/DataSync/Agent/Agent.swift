@@ -126,6 +126,7 @@ struct AgentState: Sendable {
     /// Types that a fault of this branch's system has stopped.
     var breaker = TypeBreaker()
     var sweep = OutboxSweep()
+    var gaps = OutboxGaps()
     var pushWindow = PushWindow()
     var pullWindow = PushWindow()
     var health = AgentHealth()

@@ -125,13 +125,19 @@ extension Hub {
             let frontier = try await transaction.outboxFrontier()
             let page = try await transaction.outboxRows(after: frontier, limit: limit, bytesMax: self.limits.chunkBytesMax)
             guard let last = page.rows.last else { return ([], nil) }
-            return (page.rows.filter { $0.state == .new }, FrontierMove(from: frontier, to: last.id, isFull: !page.isLast))
+            var rows = page.rows.filter { $0.state == .new }
+            // An earlier change of one of these entities may have committed late, with an id that the frontier has passed. Looked
+            // for after the others were read: whatever committed before one of them is there by now, and goes first.
+            let names = Set(rows.compactMap(\.name))
+            let late = names.isEmpty ? [] : try await transaction.newOutboxRows(of: names, upTo: frontier, limit: limit)
+            rows = late + rows
+            return (rows, FrontierMove(from: frontier, to: last.id, isFull: !page.isLast))
         case .late(let range):
             let new = try await transaction.outboxHeads(in: range, newOnly: true, limit: range.count)
             let heads = self.capped(Array(new.filter { self.types[$0.type] != nil }.prefix(limit)))
             return (heads.isEmpty ? [] : try await transaction.outboxRows(heads.map(\.id)), nil)
         case .named(let names):
-            return (try await transaction.newOutboxRows(of: names, limit: wholeMax), nil)
+            return (try await transaction.newOutboxRows(of: names, upTo: .max, limit: wholeMax), nil)
         case .held(let type, let id):
             return (try await transaction.newOutboxRows(ofType: type, after: id, limit: wholeMax), nil)
         }

@@ -47,29 +47,80 @@ public final class InMemoryStorage: SyncStorage, LeasingStorage {
 }
 
 /// All that an ``InMemoryStorage`` holds; a value, so that a copy is a snapshot.
-struct InMemoryState: Sendable {
-    struct PositionKey: Hashable { var peer: ServerID; var epoch: Int32; var type: BusinessTypeID }
-    struct ConfirmationKey: Hashable { var peer: ServerID; var type: BusinessTypeID }
-    struct LogKey: Hashable { var type: BusinessTypeID; var audience: Audience }
-    struct MemoKey: Hashable { var line: MemoLine; var number: Int64 }
+package struct InMemoryState: Sendable {
+    package struct PositionKey: Hashable, Sendable {
+        var peer: ServerID
+        var epoch: Int32
+        var type: BusinessTypeID
 
-    var settings: [String: String] = [:]
-    var audit: [AuditEntry] = []
-    var servers: [ServerID: ServerRow] = [:]
-    /// By id, without gaps: row n is at index n - 1.
-    var outbox: [OutboxRow] = []
-    var frontier: Int64 = 0
-    var lastNumbers: [StreamID: Int64] = [:]
-    var manifests: [ManifestKey: Manifest] = [:]
-    var positions: [PositionKey: ReceivedPosition] = [:]
-    var confirmations: [ConfirmationKey: Confirmation] = [:]
-    var lastPlaces: [BusinessTypeID: Int64] = [:]
+        package init(peer: ServerID, epoch: Int32, type: BusinessTypeID) {
+            self.peer = peer
+            self.epoch = epoch
+            self.type = type
+        }
+    }
+
+    package struct ConfirmationKey: Hashable, Sendable {
+        var peer: ServerID
+        var type: BusinessTypeID
+
+        package init(peer: ServerID, type: BusinessTypeID) {
+            self.peer = peer
+            self.type = type
+        }
+    }
+
+    package struct LogKey: Hashable, Sendable {
+        package var type: BusinessTypeID
+        package var audience: Audience
+    }
+
+    package struct MemoKey: Hashable, Sendable {
+        var line: MemoLine
+        var number: Int64
+
+        package init(line: MemoLine, number: Int64) {
+            self.line = line
+            self.number = number
+        }
+    }
+
+    package var settings: [String: String] = [:]
+    package var audit: [AuditEntry] = []
+    package var servers: [ServerID: ServerRow] = [:]
+    /// By id. Ids may be missing, as where a transaction was rolled back that had taken one.
+    package var outbox: [OutboxRow] = []
+    package var frontier: Int64 = 0
+    package var lastNumbers: [StreamID: Int64] = [:]
+    package var manifests: [ManifestKey: Manifest] = [:]
+    package var positions: [PositionKey: ReceivedPosition] = [:]
+    package var confirmations: [ConfirmationKey: Confirmation] = [:]
+    package var lastPlaces: [BusinessTypeID: Int64] = [:]
     /// In order of place.
-    var log: [LogKey: [LogRecord]] = [:]
-    var entities: [EntityID: EntityState] = [:]
-    var memos: [Int64: Memo] = [:]
-    var memoIDs: [MemoKey: Int64] = [:]
-    var lastMemoID: Int64 = 0
+    package var log: [LogKey: [LogRecord]] = [:]
+    package var entities: [EntityID: EntityState] = [:]
+    package var memos: [Int64: Memo] = [:]
+    package var memoIDs: [MemoKey: Int64] = [:]
+    package var lastMemoID: Int64 = 0
     /// Business tables: table, key, row.
-    var tables: [String: [String: String]] = [:]
+    package var tables: [String: [String: String]] = [:]
+
+    package init() {}
+
+    /// Where the row with this id is, or would be.
+    package func outboxIndex(from id: Int64) -> Int {
+        // Most often there are no gaps, and row n is at index n - 1.
+        if id >= 1, id <= self.outbox.count, self.outbox[Int(id) - 1].id == id { return Int(id) - 1 }
+        var (low, high) = (0, self.outbox.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if self.outbox[middle].id < id { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
+    package func outboxIndex(of id: Int64) -> Int? {
+        let index = self.outboxIndex(from: id)
+        return index < self.outbox.count && self.outbox[index].id == id ? index : nil
+    }
 }

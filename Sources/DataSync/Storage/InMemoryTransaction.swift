@@ -6,14 +6,14 @@ public final class InMemoryTransaction: SyncTransaction {
     private let access: Access
     private let environment: SyncEnvironment
 
-    init(_ state: InMemoryState, access: Access, _ environment: SyncEnvironment) {
+    package init(_ state: InMemoryState, access: Access, _ environment: SyncEnvironment) {
         self.state = Mutex(state)
         self.access = access
         self.environment = environment
     }
 
     /// Ends the transaction and hands out what it made of the state.
-    func end() -> InMemoryState {
+    package func end() -> InMemoryState {
         self.state.withLock { state in
             guard let final = state else { preconditionFailure("a transaction ended twice") }
             state = nil
@@ -21,14 +21,14 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    private func read<Result>(_ body: (InMemoryState) throws -> sending Result) rethrows -> Result {
+    package func read<Result>(_ body: (InMemoryState) throws -> sending Result) rethrows -> Result {
         try self.state.withLock { state in
             guard let state else { preconditionFailure("a transaction was used after its end") }
             return try body(state)
         }
     }
 
-    private func write<Result>(_ body: (inout InMemoryState) throws -> sending Result) throws -> Result {
+    package func write<Result>(_ body: (inout InMemoryState) throws -> sending Result) throws -> Result {
         guard self.access == .write else {
             throw DataSyncError(.storageFailed, operation: "write", detail: "the transaction is read-only")
         }
@@ -100,7 +100,7 @@ public final class InMemoryTransaction: SyncTransaction {
             var environment = self.environment
             for row in rows {
                 let head = OutboxHead(
-                    id: Int64(state.outbox.count + 1), type: row.type, createTime: row.createTime ?? environment.wallTime(),
+                    id: (state.outbox.last?.id ?? 0) + 1, type: row.type, createTime: row.createTime ?? environment.wallTime(),
                     bytes: row.payload.utf8.count, digest: CRC32.ofRow(key: row.key.text, payload: row.payload))
                 state.outbox.append(
                     OutboxRow(
@@ -120,26 +120,25 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func hasOutboxRows(after id: Int64) async throws -> Bool { self.read { Int64($0.outbox.count) > id } }
+    public func hasOutboxRows(after id: Int64) async throws -> Bool { self.read { $0.outbox.last?.id ?? 0 > id } }
 
     public func outboxHeads(in ids: ClosedRange<Int64>, newOnly: Bool, limit: Int) async throws -> [OutboxHead] {
         self.read { state in
-            let first = Int(max(ids.lowerBound, 1)) - 1
-            let last = Int(min(ids.upperBound, Int64(state.outbox.count)))
-            guard first < last else { return [] }
+            let first = state.outboxIndex(from: ids.lowerBound)
+            let last = ids.upperBound == .max ? state.outbox.count : state.outboxIndex(from: ids.upperBound + 1)
             return Array(state.outbox[first..<last].lazy.map(\.head).filter { !newOnly || $0.state == .new }.prefix(limit))
         }
     }
 
     public func outboxRows(_ ids: [Int64]) async throws -> [OutboxRow] {
         self.read { state in
-            ids.sorted().compactMap { $0 >= 1 && $0 <= state.outbox.count ? state.outbox[Int($0) - 1] : nil }
+            ids.sorted().compactMap { state.row($0) }
         }
     }
 
     public func outboxRows(after id: Int64, limit: Int, bytesMax: Int) async throws -> OutboxPage {
         self.read { state in
-            let after = state.outbox.dropFirst(Int(id))
+            let after = state.outbox[state.outboxIndex(from: id + 1)...]
             var bytes = 0
             let rows = after.prefix(limit).prefix { row in
                 defer { bytes += row.head.bytes }
@@ -168,7 +167,7 @@ public final class InMemoryTransaction: SyncTransaction {
     public func overtakenRows(among ids: [Int64], upTo frontier: Int64) async throws -> Set<Int64> {
         self.read { state in
             let asked = Set(ids)
-            let others = state.outbox.prefix(Int(frontier)).filter { !asked.contains($0.id) }
+            let others = state.outbox.prefix { $0.id <= frontier }.filter { !asked.contains($0.id) }
             let rows = state.outbox.filter { asked.contains($0.id) }
             let overtaken = rows.filter { row in
                 others.contains { $0.id > row.id && $0.name != nil && $0.name == row.name && $0.target == row.target }
@@ -177,9 +176,9 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func newOutboxRows(of names: Set<EntityName>, limit: Int) async throws -> [OutboxRow] {
+    public func newOutboxRows(of names: Set<EntityName>, upTo last: Int64, limit: Int) async throws -> [OutboxRow] {
         self.read { state in
-            Array(state.outbox.lazy.filter { $0.state == .new && $0.name.map { names.contains($0) } ?? false }.prefix(limit))
+            Array(state.outbox.lazy.prefix { $0.id <= last }.filter { $0.state == .new && $0.name.map { names.contains($0) } ?? false }.prefix(limit))
         }
     }
 
@@ -489,11 +488,7 @@ public final class InMemoryTransaction: SyncTransaction {
         at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64
     ) async throws -> Int {
         try self.write { state in
-            let waiting = state.waiting(at: receiver).filter { $0.nextTry > time }.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }
-            let named = waiting.filter { memo in
-                if case .entity(let key) = memo.needs { keys.contains(key) } else { false }
-            }
-            let released = named.prefix(limit) + waiting.filter { $0.needs == .unnamed }.prefix(unnamedMax)
+            let released = state.releasable(at: receiver, needing: keys, limit: limit, unnamedMax: unnamedMax, time: time)
             for memo in released { state.memos[memo.id]?.nextTry = time }
             return released.count
         }
@@ -570,17 +565,25 @@ public final class InMemoryTransaction: SyncTransaction {
 }
 
 extension InMemoryState {
-    func row(_ id: Int64) -> OutboxRow? { id >= 1 && id <= self.outbox.count ? self.outbox[Int(id) - 1] : nil }
+    func row(_ id: Int64) -> OutboxRow? { self.outboxIndex(of: id).map { self.outbox[$0] } }
 
     mutating func apply(_ settlement: OutboxSettlement) {
-        let index = Int(settlement.id) - 1
+        guard let index = self.outboxIndex(of: settlement.id) else { return }
         self.outbox[index].head.state = settlement.state
         self.outbox[index].synID = settlement.synID
         self.outbox[index].attempts = settlement.attempts
         self.outbox[index].reason = settlement.reason
     }
 
-    func suspects(at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>) -> some Sequence<Memo> {
+    package func releasable(at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64) -> [Memo] {
+        let waiting = self.waiting(at: receiver).filter { $0.nextTry > time }.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }
+        let named = waiting.filter { memo in
+            if case .entity(let key) = memo.needs { keys.contains(key) } else { false }
+        }
+        return Array(named.prefix(limit) + waiting.filter { $0.needs == .unnamed }.prefix(unnamedMax))
+    }
+
+    package func suspects(at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>) -> some Sequence<Memo> {
         self.open(at: receiver, from: sender).filter { $0.disposition == .suspect && types.contains($0.line.type) }
     }
 

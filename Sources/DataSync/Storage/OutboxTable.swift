@@ -32,8 +32,8 @@ public protocol OutboxTable {
     /// Those of the rows `ids` that a later one has overtaken: one of the same type, name and target, with a greater id up to
     /// `frontier`, that is not among `ids` itself.
     func overtakenRows(among ids: [Int64], upTo frontier: Int64) async throws -> Set<Int64>
-    /// The new rows of `names`, by id. At the cloud, where rows are settled when they are numbered.
-    func newOutboxRows(of names: Set<EntityName>, limit: Int) async throws -> [OutboxRow]
+    /// The new rows of `names` up to the id `last`, by id. At the cloud, where rows are settled when they are numbered.
+    func newOutboxRows(of names: Set<EntityName>, upTo last: Int64, limit: Int) async throws -> [OutboxRow]
     /// The row with this number in an own stream, once it is settled or open; slow without `name`.
     func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow?
 

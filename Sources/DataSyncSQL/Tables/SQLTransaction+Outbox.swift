@@ -157,14 +157,14 @@ extension SQLTransaction: OutboxTable {
         return found
     }
 
-    public func newOutboxRows(of names: Set<EntityName>, limit: Int) async throws -> [OutboxRow] {
+    public func newOutboxRows(of names: Set<EntityName>, upTo last: Int64, limit: Int) async throws -> [OutboxRow] {
         var found: [OutboxRow] = []
         let table = self.dialect.from("sync_data", index: "sync_data_name")
         for (type, names) in Dictionary(grouping: names, by: \.type) {
-            let sql = "select id from \(table) where business_type = ? and data_from_detail in (%@) and state = 0"
+            let sql = "select id from \(table) where business_type = ? and id <= ? and data_from_detail in (%@) and state = 0"
             var ids: Set<Int64> = []
             let keys = names.sorted().map { self.dialect.key($0.key) }
-            try await self.readList("outbox", sql, before: [.int(type.rawValue)], list: keys) { ids.insert(try $0.int(0)) }
+            try await self.readList("outbox", sql, before: [.int(type.rawValue), .int(last)], list: keys) { ids.insert(try $0.int(0)) }
             found += try await self.outboxRows(Array(ids.sorted().prefix(limit)))
         }
         return Array(found.sorted { $0.id < $1.id }.prefix(limit))

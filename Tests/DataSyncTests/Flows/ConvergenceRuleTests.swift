@@ -123,6 +123,18 @@ import Testing
         try await self.converged(company, on: "of 1")
     }
 
+    @Test func anEntityOfAnotherHomeThatHasTheSameNameDoesNotGiveWay() async throws {
+        let company = try await Company(branches: [1, 2])
+        let branch = company.storage(2)
+        try await company.write(Item(id: 1, text: "of 1"), .parcel, at: 1, to: 2)
+        try await company.cycle(1)
+        // The parcel of 2 that is called the same is another one.
+        company.link(2).once(.after(.pull)) {
+            try await branch.base.withTransaction { try await Company.write(Item(id: 1, text: "of 2"), .parcel, in: $0) }
+        }
+        #expect(try await company.cycle(2).pulled == [.applied: 1])
+    }
+
     // MARK: - Rule 3: no pull of a type while nobody knows what became of a row
 
     @Test func noTypeIsPulledWhileARowOfItHasNoAnswer() async throws {

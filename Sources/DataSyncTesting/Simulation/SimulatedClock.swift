@@ -1,0 +1,87 @@
+public import DataSync
+
+/// Virtual time. Whoever sleeps by it goes on when the executor has come so far.
+public struct SimulatedClock: Clock {
+    public struct Instant: InstantProtocol {
+        public var offset: Duration
+        public func advanced(by duration: Duration) -> Instant { Instant(offset: self.offset + duration) }
+        public func duration(to other: Instant) -> Duration { other.offset - self.offset }
+        public static func < (left: Self, right: Self) -> Bool { left.offset < right.offset }
+    }
+
+    let executor: SimulatedExecutor
+
+    public init(executor: SimulatedExecutor) { self.executor = executor }
+
+    public var now: Instant { Instant(offset: .microseconds(self.executor.now)) }
+    public var minimumResolution: Duration { .microseconds(1) }
+
+    public func sleep(until deadline: Instant, tolerance: Duration?) async throws {
+        let (seconds, attoseconds) = deadline.offset.components
+        let microseconds = seconds.multipliedReportingOverflow(by: 1_000_000)
+        let time = microseconds.overflow ? Int64.max / 2 : microseconds.partialValue + attoseconds / 1_000_000_000_000
+        try await self.executor.sleep(until: min(time, Int64.max / 2))
+    }
+}
+
+extension SimulatedExecutor {
+    /// Sleeps to a moment in microseconds, or throws at once when the task is cancelled.
+    func sleep(until time: Int64) async throws {
+        try Task.checkCancellation()
+        guard !self.isEnding else { throw CancellationError() }
+        let wait = SimulatedWait<Void>()
+        self.wake(after: time - self.now) { wait.succeed(()) }
+        try await wait.value()
+    }
+
+    func sleep(_ microseconds: Int64) async throws { try await self.sleep(until: self.now + microseconds) }
+}
+
+/// One value that one task waits for, once; its cancellation ends the wait.
+final class SimulatedWait<Value: Sendable>: @unchecked Sendable {  // on the one thread of the simulation
+    private enum State {
+        case open
+        case waiting(CheckedContinuation<Result<Value, any Error>, Never>)
+        case done(Result<Value, any Error>)
+    }
+
+    private var state = State.open
+
+    var isDone: Bool { if case .done = self.state { true } else { false } }
+
+    func succeed(_ value: Value) { self.finish(.success(value)) }
+    func fail(_ error: any Error) { self.finish(.failure(error)) }
+
+    private func finish(_ result: Result<Value, any Error>) {
+        switch self.state {
+        case .open: self.state = .done(result)
+        case .waiting(let continuation):
+            self.state = .done(result)
+            continuation.resume(returning: result)
+        case .done: break
+        }
+    }
+
+    func value() async throws -> Value {
+        try await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                switch self.state {
+                case .open: self.state = .waiting(continuation)
+                case .waiting: preconditionFailure("two tasks wait for one value")
+                case .done(let result): continuation.resume(returning: result)
+                }
+            }
+        } onCancel: {
+            self.fail(CancellationError())
+        }.get()
+    }
+}
+
+extension SimulatedProcess {
+    /// What the real code of this process gets for time and chance.
+    public var environment: SyncEnvironment {
+        SyncEnvironment(
+            clock: SimulatedClock(executor: self.executor), runningTime: { .seconds(3_600) + .microseconds(self.executor.now) },
+            wallTime: { 1_700_000_000_000 + self.executor.now / 1_000 + self.clockOffset }, random: { self.executor.random() })
+    }
+}

@@ -1,0 +1,401 @@
+public import DataSync
+import Logging
+
+/// How large a simulated fleet is, how much it writes and how much goes wrong; drawn from a seed.
+public struct SimulationPlan: Sendable {
+    public var branches: Int
+    public var replicas: Int
+    /// How long things go wrong, in microseconds.
+    public var faultTime: Int64
+    /// How many entities of each type there are: few, so that changes meet.
+    public var entities: Int
+    /// How long an application rests between two changes, at most, in microseconds.
+    public var restMax: Int64
+    /// How long an agent rests between two cycles, at most, in microseconds.
+    public var cycleRestMax: Int64
+    public var writesMax: Int
+    public var database = DatabaseFaults()
+    public var link = LinkFaults()
+    /// Of a thousand changes, how many a server refuses for ever, at times, or calls too early.
+    public var refusedAlways: Int
+    public var refusedAtTimes: Int
+    public var early: Int
+    /// How long until the next thing is done to the fleet, at most, in microseconds.
+    public var calmMax: Int64
+    public var limits = SyncLimits()
+
+    public init(using executor: SimulatedExecutor) {
+        self.branches = executor.random(2...5)
+        self.replicas = executor.random(1...3)
+        self.faultTime = executor.random(Int64(6_000_000)...16_000_000)
+        self.entities = executor.random(1...3)
+        self.restMax = executor.pick([40_000, 200_000, 900_000])
+        self.cycleRestMax = executor.pick([30_000, 150_000, 800_000, 2_000_000])
+        self.writesMax = executor.random(10...45)
+        self.database.busy = executor.pick([0, 500, 4_000])
+        self.database.cut = executor.pick([0, 200, 1_500])
+        self.database.unknownCommit = executor.pick([0, 5_000, 40_000])
+        self.database.slow = executor.pick([0, 3_000, 20_000])
+        self.link.lostRequest = executor.pick([0, 10_000, 60_000])
+        self.link.lostAnswer = executor.pick([0, 10_000, 60_000])
+        self.link.duplicate = executor.pick([0, 10_000, 60_000])
+        self.link.delay = executor.pick([0, 3_000, 20_000])
+        self.link.swap = executor.pick([0, 2_000, 10_000])
+        self.refusedAlways = executor.pick([0, 5, 30])
+        self.refusedAtTimes = executor.pick([0, 30, 150])
+        self.early = executor.pick([0, 0, 40])
+        self.calmMax = executor.pick([200_000, 600_000, 3_000_000])
+        self.limits.batchRecordsMax = executor.pick([2, 5, 20, 1_000])
+        self.limits.chunkRecordsMax = executor.pick([1, 2, 7, 1_000])
+        self.limits.manifestRowsMax = executor.pick([2, 5, 1_000])
+        self.limits.retryDelays = [.seconds(1), .seconds(2)]
+        self.limits.waitingDelay = .seconds(1)
+        self.limits.waitingDelayMax = .seconds(8)
+    }
+}
+
+/// A company in one process and on one thread: branches with the real agent, replicas of the real hub over one database, and
+/// applications that write on every side.
+final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the simulation
+    let executor: SimulatedExecutor
+    let plan: SimulationPlan
+    let log: SimulationLog
+    let network: SimulatedNetwork
+    let branches: [ServerID]
+    private(set) var databases: [ServerID: SimulatedDatabase] = [:]
+    private var agents: [ServerID: SimulatedProcess] = [:]
+    private var applications: [ServerID: SimulatedProcess] = [:]
+    private var clocks: [ServerID: Int64] = [:]
+    private(set) var isHealed = false
+    private(set) var cycles = 0
+    private var lastToken = 0
+    /// Until when a type meets a fault of the system at a server.
+    private var brokenUntil: [ServerID: [BusinessTypeID: Int64]] = [:]
+    private let poison: UInt64
+    private let logger = Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() }
+
+    init(executor: SimulatedExecutor, plan: SimulationPlan, log: SimulationLog) throws {
+        self.executor = executor
+        self.plan = plan
+        self.log = log
+        self.network = SimulatedNetwork(executor: executor, log: log)
+        self.branches = (1...Int32(plan.branches)).map { ServerID(rawValue: $0) }
+        self.poison = executor.random()
+        for server in self.servers {
+            let database = SimulatedDatabase(server: server, executor: executor, log: log)
+            database.faults = plan.database
+            var rows = [ServerRow(id: server, name: "s\(server)", status: .active)]
+            if server.isCloud { rows += self.branches.map { ServerRow(id: $0, name: "s\($0)", status: .active) } }
+            database.prepare(servers: rows)
+            self.databases[server] = database
+            // Most clocks are right, some are wrong by years. Those of the cloud's replicas differ by two minutes.
+            self.clocks[server] = executor.random(0...2) == 0 ? executor.random(Int64(-300_000_000_000)...300_000_000_000) : 0
+        }
+        self.network.faults = plan.link
+        for index in 0..<plan.replicas { try self.startReplica(index) }
+        for branch in self.branches { self.startAgent(branch) }
+        for server in self.servers { self.startApplication(server) }
+    }
+
+    var servers: [ServerID] { [.cloud] + self.branches }
+
+    private func database(_ server: ServerID) -> SimulatedDatabase {
+        guard let database = self.databases[server] else { preconditionFailure("no server \(server)") }
+        return database
+    }
+
+    private func handlers(at server: ServerID) -> [any RecordHandler<SimulatedTransaction>] {
+        SimulatedType.definitions.map { SimulatedType(definition: $0, server: server, conduct: self) }
+    }
+
+    // MARK: - Processes
+
+    private func startReplica(_ index: Int) throws {
+        let process = self.executor.makeProcess("hub \(index)")
+        process.clockOffset = (self.clocks[.cloud] ?? 0) + self.executor.random(Int64(-60_000)...60_000)
+        let hub = try Hub(
+            storage: self.database(.cloud).storage(for: process), types: self.handlers(at: .cloud), limits: self.plan.limits,
+            environment: process.environment, logger: self.logger)
+        let replica = SimulatedNetwork.Replica(process: process, hub: hub)
+        if index < self.network.replicas.count { self.network.replicas[index] = replica } else { self.network.replicas.append(replica) }
+        process.start { await self.runReplica(hub) }
+    }
+
+    /// The hub's own work, as `Hub.run()` does it; that one waits through a library that starts tasks of its own.
+    private func runReplica(_ hub: Hub<SimulatedStorage>) async {
+        while !Task.isCancelled {
+            do {
+                let hasMoreRows = try await hub.numberOwnRows()
+                let hasMoreTries = try await hub.retryDue()
+                if hasMoreRows || hasMoreTries { continue }
+            } catch is CancellationError { return } catch {}
+            try? await self.executor.sleep(self.executor.random(Int64(100_000)...1_000_000))
+        }
+    }
+
+    private func startAgent(_ branch: ServerID) {
+        let process = self.executor.makeProcess("agent \(branch)")
+        process.clockOffset = self.clocks[branch] ?? 0
+        self.agents[branch] = process
+        process.start { await self.runAgent(of: branch, in: process) }
+    }
+
+    private func runAgent(of branch: ServerID, in process: SimulatedProcess) async {
+        let storage = self.database(branch).storage(for: process)
+        guard
+            let agent = try? Agent(
+                server: branch, storage: storage, transport: SimulatedLink(network: self.network, branch: branch),
+                types: self.handlers(at: branch), limits: self.plan.limits, environment: process.environment, logger: self.logger)
+        else { preconditionFailure("the fleet's agent is not valid") }
+        var lease: (any StorageLease)?
+        while !Task.isCancelled {
+            do {
+                try await self.executor.sleep(self.executor.random(Int64(1_000)...(self.isHealed ? 900_000 : self.plan.cycleRestMax)))
+                let isHeld = await lease?.isHeld() ?? false
+                if !isHeld {
+                    lease = try await storage.takeLease()
+                    try await agent.takeOver()
+                }
+                self.cycles += 1
+                _ = try await agent.cycle()
+            } catch let error as DataSyncError where error.code == .leaseLost || error.code == .leaseHeld {
+                break
+            } catch is CancellationError {
+                break
+            } catch {
+                self.log.append(.failed(branch: branch, String(reflecting: error)))
+                // As the agent's own loop: it waits and tries again.
+                try? await self.executor.sleep(self.executor.random(Int64(1_000)...400_000))
+            }
+        }
+        await lease?.release()
+        // Ends as a program does that is started again by whoever watches over it.
+        process.hasEnded = true
+    }
+
+    private func startApplication(_ server: ServerID) {
+        let process = self.executor.makeProcess("application \(server)")
+        process.clockOffset = self.clocks[server] ?? 0
+        self.applications[server] = process
+        for _ in 0..<2 { process.start { await self.runApplication(at: server, in: process) } }
+    }
+
+    private func runApplication(at server: ServerID, in process: SimulatedProcess) async {
+        let storage = self.database(server).storage(for: process)
+        for _ in 0..<self.plan.writesMax / 2 {
+            guard (try? await self.executor.sleep(self.executor.random(Int64(1_000)...self.plan.restMax))) != nil, !self.isHealed else { return }
+            struct Rollback: Error {}
+            _ = try? await storage.withTransaction(.write) { transaction in
+                for _ in 0..<self.executor.pick([1, 1, 1, 2, 3]) { try await self.change(something: transaction, at: server) }
+                if self.executor.random(0...19) == 0 { throw Rollback() }
+            }
+        }
+    }
+
+    /// One change of an application, with its row of the outbox: the business row first.
+    private func change(something transaction: SimulatedTransaction, at server: ServerID) async throws {
+        let definitions = SimulatedType.definitions.filter { !(server.isCloud && $0.route == .up) }
+        let definition = self.executor.pick(definitions)
+        let number = self.executor.random(1...self.plan.entities)
+        var (key, scope, target) = (EntityKey("\(definition.name):\(number)"), ServerID.cloud, ServerID.cloud)
+        switch definition.route {
+        case .all: break
+        case .shared:
+            // A member of one branch alone can be changed by the cloud once it has it.
+            let home = server.isCloud ? self.executor.pick(self.branches) : server
+            key = EntityKey(self.executor.random(0...1) == 0 ? "shared:\(number)" : "own:\(home):\(number)")
+        case .origin:
+            scope = server.isCloud ? self.executor.pick(self.branches) : server
+            if server.isCloud { target = scope }
+        case .up: scope = server
+        case .target:
+            scope = server
+            target = self.branches[(Int(server.rawValue) + number) % self.branches.count]
+            if target == server { target = .cloud }
+        }
+        let entity = EntityID(type: definition.id, scope: scope, key: key)
+        self.lastToken += 1
+        let token = self.lastToken
+        var isDeletion = false
+        if definition.kind == .state {
+            let isThere = try await transaction.row(definition.name, SimulatedType.row(of: entity)) != nil
+            if server.isCloud, key.text.hasPrefix("own:"), !isThere { return }
+            isDeletion = self.executor.random(0...99) < (isThere ? 20 : 4)
+        }
+        try await SimulatedType.write(entity, token: token, isDeletion: isDeletion, kind: definition.kind, definition.name, in: transaction)
+        if self.executor.random(0...3) == 0 { try await self.executor.sleep(self.executor.random(Int64(100)...60_000)) }
+        let verb: SimulatedPayload.Verb = definition.kind == .action ? .act : isDeletion ? .delete : .set
+        try await transaction.appendOutbox([
+            NewOutboxRow(type: definition.id, key: key, payload: SimulatedPayload(verb: verb, token: token).text, target: target)
+        ])
+    }
+
+    // MARK: - Faults
+
+    /// Does something to the fleet, and again after a while, until it heals.
+    func disturb() {
+        self.executor.wake(after: self.executor.random(Int64(5_000)...self.plan.calmMax)) {
+            guard !self.isHealed else { return }
+            self.disturbOnce()
+            self.disturb()
+        }
+    }
+
+    private func after(_ microseconds: Int64, _ body: @escaping () -> Void) {
+        self.executor.wake(after: microseconds) { if !self.isHealed { body() } }
+    }
+
+    private func disturbOnce() {
+        let branch = self.executor.pick(self.branches)
+        let server = self.executor.pick(self.servers)
+        self.restartWhatEnded()
+        switch self.executor.random(0...11) {
+        case 0...2:
+            guard let agent = self.agents[branch] else { return }
+            self.log.fault("kill \(agent.name)")
+            agent.kill()
+            self.after(self.executor.random(Int64(1_000)...1_500_000)) { if self.agents[branch] === agent { self.startAgent(branch) } }
+        case 3...4:
+            let index = self.executor.random(0...self.network.replicas.count - 1)
+            let process = self.network.replicas[index].process
+            self.log.fault("kill \(process.name)")
+            process.kill()
+            self.after(self.executor.random(Int64(1_000)...1_000_000)) {
+                if self.network.replicas[index].process === process { try? self.startReplica(index) }
+            }
+        case 5:
+            self.log.fault("restart database \(server)")
+            self.database(server).restart()
+        case 6:
+            guard let application = self.applications[server] else { return }
+            self.log.fault("kill \(application.name)")
+            application.kill()
+            self.startApplication(server)
+        case 7:
+            guard let agent = self.agents[branch] else { return }
+            self.pause(agent)
+            // Somebody takes it for dead and starts another; the old one comes back.
+            if self.executor.random(0...1) == 0 {
+                self.after(self.executor.random(Int64(1_000)...500_000)) {
+                    guard self.agents[branch] === agent else { return }
+                    self.database(branch).disconnect(agent)
+                    self.startAgent(branch)
+                }
+            }
+        case 8: self.pause(self.executor.pick(self.network.replicas).process)
+        case 9:
+            self.log.fault("offline \(branch)")
+            self.network.offline.insert(branch)
+            self.after(self.executor.random(Int64(100_000)...self.plan.faultTime)) { self.network.offline.remove(branch) }
+        case 10:
+            let type = self.executor.pick(SimulatedType.definitions).id
+            self.log.fault("system fault of \(type) at \(server)")
+            self.brokenUntil[server, default: [:]][type] = self.executor.now + self.executor.random(Int64(50_000)...3_000_000)
+        default:
+            let jump = self.executor.random(Int64(-20_000)...20_000)
+            self.log.fault("clock \(server)")
+            self.clocks[server, default: 0] += jump
+            for process in [self.agents[server], self.applications[server]] { process?.clockOffset += jump }
+            if server.isCloud { for replica in self.network.replicas { replica.process.clockOffset += jump } }
+        }
+    }
+
+    private func pause(_ process: SimulatedProcess) {
+        self.log.fault("pause \(process.name)")
+        process.pause()
+        let time = self.executor.random(Int64(10_000)...(self.executor.random(0...3) == 0 ? 25_000_000 : 1_500_000))
+        // The database ends the transactions of a client that does not speak for long.
+        if time > 15_000_000 { self.executor.wake(after: 15_000_000) { self.databases.values.forEach { $0.disconnect(process) } } }
+        self.executor.wake(after: time) { process.resume() }
+    }
+
+    private func restartWhatEnded() {
+        for branch in self.branches {
+            if let agent = self.agents[branch], agent.hasEnded || (self.isHealed && !agent.isRunning) { self.startAgent(branch) }
+        }
+        guard self.isHealed else { return }
+        for (index, replica) in self.network.replicas.enumerated() where replica.process.isDead { try? self.startReplica(index) }
+    }
+
+    /// All faults end, and nobody writes any more.
+    func heal() {
+        self.isHealed = true
+        self.network.faults = LinkFaults()
+        self.network.offline = []
+        for server in self.servers { self.database(server).faults = DatabaseFaults() }
+        for replica in self.network.replicas { replica.process.resume() }
+        for branch in self.branches { self.agents[branch]?.resume() }
+        self.restartWhatEnded()
+    }
+
+    /// Starts again what has ended by itself since.
+    func keepRunning() { self.restartWhatEnded() }
+
+    // MARK: - Rest
+
+    /// What is still to be done; empty when all has come to rest.
+    func unfinished() -> [String] {
+        var unfinished: [String] = []
+        for server in self.servers {
+            let state = self.database(server).state
+            let rows = state.outbox.filter { $0.state != .settled }
+            if !rows.isEmpty { unfinished.append("\(rows.count) rows of \(server), such as \(rows[0].id) (\(rows[0].state), \(rows[0].payload))") }
+            let open = state.memos.values.filter { $0.disposition.isOpen }.sorted { $0.id < $1.id }
+            if let memo = open.first {
+                unfinished.append("\(open.count) open memos at \(server), such as \(memo.line) \(memo.number) \(memo.disposition.name) \(memo.reason)")
+            }
+            guard server.isBranch else { continue }
+            for (key, records) in self.database(.cloud).state.log where key.audience.contains(server) {
+                let position = state.positions[InMemoryState.PositionKey(peer: .cloud, epoch: 1, type: key.type)]?.position.number ?? 0
+                if let last = records.last, last.logSeq > position {
+                    unfinished.append("\(server) has type \(key.type) up to \(position) of \(last.logSeq)")
+                }
+            }
+        }
+        return unfinished.sorted()
+    }
+
+    var rest: SimulatedRest {
+        var rest = SimulatedRest(branches: self.branches)
+        for server in self.servers {
+            let state = self.database(server).state
+            rest.tables[server] = state.tables
+            rest.outbox[server] = state.outbox.map { SimulatedRest.Row(id: $0.id, type: $0.head.type, synID: $0.synID, state: $0.state, reason: $0.reason) }
+        }
+        return rest
+    }
+
+    /// What must not change any more when all has come to rest. When a dead record is asked about next is left out: a person may
+    /// decide on it at any time, so that goes on, once a minute.
+    var picture: [[Int]] {
+        self.servers.map { server in
+            var state = self.database(server).state
+            for id in state.memos.keys { state.memos[id]?.nextTry = 0 }
+            return [
+                state.outbox.hashValue, state.memos.hashValue, state.positions.hashValue, state.log.hashValue, state.entities.hashValue,
+                state.tables.hashValue, state.manifests.hashValue, state.confirmations.hashValue, state.settings.hashValue,
+            ]
+        }
+    }
+
+    func end() {
+        self.executor.end()
+        for server in self.servers { self.database(server).clear() }
+        self.log.clear()
+    }
+}
+
+extension SimulatedFleet: SimulatedConduct {
+    func judge(_ token: Int, of type: BusinessTypeID, at server: ServerID) throws {
+        if !self.isHealed, let until = self.brokenUntil[server]?[type], until > self.executor.now {
+            throw DataSyncError(.storageFailed, operation: "simulation", detail: "a table is missing")
+        }
+        // The same for the same record at the same server.
+        var generator = SeededGenerator(seed: self.poison &+ UInt64(token) &* 64 &+ UInt64(server.rawValue))
+        let lot = Int.random(in: 0..<1_000, using: &generator)
+        if lot < self.plan.refusedAlways { throw RecordFault.refused("for ever") }
+        guard !self.isHealed, self.executor.random(0...2) > 0 else { return }
+        if lot < self.plan.refusedAlways + self.plan.refusedAtTimes { throw RecordFault.refused("at times") }
+        if lot < self.plan.refusedAlways + self.plan.refusedAtTimes + self.plan.early { throw RecordFault.missingDependency(detail: nil) }
+    }
+}
