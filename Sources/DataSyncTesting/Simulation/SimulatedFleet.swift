@@ -389,6 +389,9 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         }
     }
 
+    /// How many records the cloud knows to be dead at a branch.
+    var deadElsewhere: Int { self.database(.cloud).state.memos.values.count { $0.line.receiver.isBranch && $0.disposition == .dead } }
+
     func end() {
         self.executor.end()
         for server in self.servers { self.database(server).clear() }
