@@ -1,6 +1,7 @@
 import ArgumentParser
 import DataSync
 import DataSyncPrograms
+import DataSyncSQL
 
 extension Cloud {
     struct Restored: AsyncParsableCommand {

@@ -186,8 +186,18 @@ extension Hub {
             try await unit.lock(entities)
         }
         var admitted: [OutboxRow] = []
+        var arrived: [PreparedRecord] = []
         for (row, prepared) in accepted {
-            if let fault = try await unit.admit(prepared) { refused.append((row, fault)) } else { admitted.append(row) }
+            if let fault = try await unit.admit(prepared) {
+                refused.append((row, fault))
+            } else {
+                admitted.append(row)
+                arrived.append(prepared)
+            }
+        }
+        // The business rows were there before, but nothing has told those that wait for them.
+        if !arrived.isEmpty, try await transaction.openMemos(at: .cloud, from: .cloud).waiting {
+            _ = try await Arrivals(arrived).release(at: .cloud, limits: self.limits, now: self.environment.wallTime(), in: transaction)
         }
         let synIDs = try await self.takeNumbers(for: admitted + refused.map(\.row), epoch: epoch, in: transaction)
         unit.assignNumbers { synIDs[$0.uid] ?? 0 }

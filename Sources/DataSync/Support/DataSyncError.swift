@@ -113,11 +113,19 @@ extension DataSyncError: CustomStringConvertible, CustomDebugStringConvertible {
 public enum RecordFault: Error, Hashable, Sendable {
     /// A definite refusal. The detail names columns and rules, never values: it travels to the peer.
     case refused(ReasonCode, detail: String?)
-    /// Something that the record depends on is not there yet. The detail may name it, such as `member:1001`.
-    case missingDependency(detail: String?)
+    /// Something that the record depends on is not there yet: it waits, uncounted, until that arrives.
+    case missingDependency(Dependency, detail: String?)
 
     /// A refusal for a reason of the business.
     public static func refused(_ detail: String) -> RecordFault { .refused(.refused, detail: detail) }
+
+    /// The record needs the entity of this name, such as `member:1001`. It is tried again when a record of it is applied.
+    public static func missingDependency(on entity: EntityKey) -> RecordFault {
+        .missingDependency(.entity(entity), detail: entity.text)
+    }
+
+    /// The record needs something that cannot be named. It is tried again by the clock, and on a guess when others are applied.
+    public static func missingDependency(detail: String?) -> RecordFault { .missingDependency(.unnamed, detail: detail) }
 
     public var reason: ReasonCode {
         switch self {
@@ -128,8 +136,15 @@ public enum RecordFault: Error, Hashable, Sendable {
 
     public var detail: String? {
         switch self {
-        case .refused(_, let detail), .missingDependency(let detail): detail
+        case .refused(_, let detail), .missingDependency(_, let detail): detail
         }
+    }
+
+    /// What is missing, if that is the fault. A name that no entity can have names nothing.
+    public var dependency: Dependency? {
+        guard case .missingDependency(let dependency, _) = self else { return nil }
+        guard case .entity(let key) = dependency, 1...EntityKey.bytesMax ~= key.text.utf8.count else { return .unnamed }
+        return dependency
     }
 }
 

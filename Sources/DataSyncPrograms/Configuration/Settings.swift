@@ -108,6 +108,8 @@ package struct Settings: Sendable {
         limits.chunkBytesMax = try self.integer("limits.chunk_bytes")
         limits.openRecordsMax = try self.integer("limits.open_records")
         limits.openBytesMax = try self.integer("limits.open_bytes")
+        limits.suspectsMax = try self.integer("limits.suspects")
+        limits.suspectAgeMax = try self.duration("limits.suspect_age")
         limits.waitingDelay = try self.duration("limits.waiting_delay")
         limits.waitingDelayMax = try self.duration("limits.waiting_delay_max")
         limits.waitingAgeMax = try self.duration("limits.waiting_age")

@@ -140,7 +140,7 @@ import Testing
         // Orders are not configured any more; their records are due first, and at most two are looked at in a round.
         try company.startAll(cloudTypes: ItemType.all.filter { $0.id != 3 })
         for _ in 0..<3 { try await company.hub.retryDue(limit: 2) }
-        #expect(try await company.memos(at: .cloud).map(\.attempts) == [1, 1, 1, 3])
+        #expect(try await company.memos(at: .cloud).map(\.tries) == [1, 1, 1, 3])
     }
 
     @Test func aLongBacklogDoesNotKeepABranchFromPulling() async throws {
