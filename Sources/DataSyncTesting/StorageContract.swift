@@ -15,6 +15,8 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case idsWithoutARowAreLeftOut, typesAreFoundWhateverTheirRowsState, manifestsComeByEpochAndNumber
         case anyOpenMemoIsNoticed, suspectsAreFoundAndClearedTogether, whatIsWaitedForIsReleased, whatIsWaitedForIsKeptWhileItIs
         case theAuditTakesLongTexts, emptyListsAreNoWork
+        case sentManifestsAreKept, lostRowsArePutBack, receiptsAreKeptByNumber, actionsAreKnownByTheirUID, marksAndPositionsTellRestores
+        case whatIsOldIsRemovedWithItsSettledRows
 
         public var testDescription: String { self.rawValue }
     }
@@ -77,6 +79,12 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case .whatIsWaitedForIsKeptWhileItIs: try await self.dependencies(storage)
         case .theAuditTakesLongTexts: try await self.audit(storage)
         case .emptyListsAreNoWork: try await self.emptyLists(storage)
+        case .sentManifestsAreKept: try await self.sentManifests(storage)
+        case .lostRowsArePutBack: try await self.putBack(storage)
+        case .receiptsAreKeptByNumber: try await self.receipts(storage)
+        case .actionsAreKnownByTheirUID: try await self.uids(storage)
+        case .marksAndPositionsTellRestores: try await self.marks(storage)
+        case .whatIsOldIsRemovedWithItsSettledRows: try await self.retention(storage)
         }
     }
 }

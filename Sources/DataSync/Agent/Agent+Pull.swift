@@ -179,19 +179,19 @@ extension Agent {
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         try await self.keepUIDs(of: indices, of: work, in: transaction)
-        let now = self.environment.wallTime()
+        let now = try await self.now(in: transaction)
         // In the order of the log: the rows of an entity are tried in the order in which they were inserted.
         var memos = judge.setAside.sorted { $0.key < $1.key }.map {
             work.memo(for: $0.key, outcome: $0.value, needs: judge.needs[$0.key], now: now, limits: self.limits)
         }
         if !cleared.isEmpty {
             _ = try await transaction.endSuspicion(
-                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now + self.limits.retryDelays[0].milliseconds)
+                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now.wall + self.limits.retryDelays[0].milliseconds)
         }
         let arrivals = Arrivals(toApply.lazy.map(\.prepared))
-        if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now, in: transaction) }
-        arrivals.release(&memos, limits: self.limits, now: now)
-        if memos.contains(where: { $0.needs != nil && $0.nextTry <= now }) { taken.hasReleased = true }
+        if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.wall, in: transaction) }
+        arrivals.release(&memos, limits: self.limits, now: now.wall)
+        if memos.contains(where: { $0.needs != nil && $0.nextTry <= now.wall }) { taken.hasReleased = true }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         try await self.raise(toApply.map { work.items[$0.index].log }, in: transaction)
         try await self.move(to: work.positions(after: indices), logEpoch: work.logEpoch, in: transaction)

@@ -76,7 +76,7 @@ extension Agent {
         }
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         memo.tries += 1
-        let now = self.environment.wallTime()
+        let now = try await self.now(in: transaction)
         let wasDead = memo.disposition == .dead
         let tried = try await self.attempt(
             memo, handler: handler, blamed: blamed, isChangedHere: isChangedHere, now: now, in: transaction)
@@ -86,14 +86,14 @@ extension Agent {
             memo.needs = nil
         }
         memo.attempts = min(memo.attempts, Outcome.attemptsMax)
-        memo.nextTry = now + self.limits.delay(after: memo.outcome, waited: .milliseconds(now - memo.created)).milliseconds
+        memo.nextTry = now.wall + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
         try await transaction.updateMemos([memo])
         if memo.disposition == .suspect {
             // One of them is probed at a time, and another the next time.
             try await transaction.postponeSuspects(at: self.id, from: .cloud, type: memo.line.type, time: memo.nextTry)
         }
         if memo.disposition.isSettled {
-            try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now)
+            try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now.wall)
         }
         self.logger.info(
             "tried again",
@@ -106,7 +106,7 @@ extension Agent {
 
     private func attempt(
         _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, isChangedHere: Bool,
-        now: Int64, in transaction: Storage.Transaction
+        now: Moment, in transaction: Storage.Transaction
     ) async throws -> Try {
         let definition = handler.definition
         let superseded = Try(outcome: Outcome(.superseded, reason: .superseded, attempts: memo.attempts))
@@ -122,16 +122,16 @@ extension Agent {
         switch try await self.apply(memo, handler: handler, blamed: blamed, in: transaction) {
         case .success(let prepared): applied = prepared
         case .failure(var fault):
-            let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
+            let isTooOld = now.age - memo.since > self.limits.waitingAgeMax.milliseconds
             if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
             let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
             return Try(outcome: outcome, needs: outcome.disposition == .waiting ? fault.dependency : nil)
         }
         let arrivals = Arrivals(applied, neededBefore: memo.needs)
-        var hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now, in: transaction)
+        var hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.wall, in: transaction)
         // Now that one passes, the others are tried.
         let cleared = try await transaction.endSuspicion(
-            at: self.id, from: .cloud, types: [memo.line.type], attempts: 0, time: now)
+            at: self.id, from: .cloud, types: [memo.line.type], attempts: 0, time: now.wall)
         hasReleased = hasReleased || cleared > 0
         let done = Try(outcome: .applied(version: memo.number), hasReleased: hasReleased)
         guard definition.kind == .state else { return done }

@@ -123,13 +123,13 @@ struct PullWork: Sendable {
     }
 
     /// The memo row of a record that was taken in and not applied.
-    func memo(for index: Int, outcome: Outcome, needs: Dependency?, now: Int64, limits: SyncLimits) -> Memo {
+    func memo(for index: Int, outcome: Outcome, needs: Dependency?, now: Moment, limits: SyncLimits) -> Memo {
         let item = self.items[index].log
         var memo = Memo(
             line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
             holdsPayload: outcome.disposition.isOpen, disposition: outcome.disposition, reason: outcome.reason,
             detail: outcome.detail, attempts: outcome.attempts, tries: outcome.reason == .behind ? 0 : 1,
-            nextTry: now + limits.delay(after: outcome, waited: .zero).milliseconds, created: now, needs: needs)
+            nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds, created: now.wall, since: now.age, needs: needs)
         if !memo.holdsPayload { memo.record.payload = "" }
         return memo
     }

@@ -240,7 +240,7 @@ struct PushWork: Sendable {
     }
 
     /// The memo row of a record that was received and not applied.
-    func memo(for index: Int, outcome: Outcome, needs: Dependency?, now: Int64, limits: SyncLimits) -> Memo {
+    func memo(for index: Int, outcome: Outcome, needs: Dependency?, now: Moment, limits: SyncLimits) -> Memo {
         let item = self.items[index]
         let record: SyncRecord
         switch item.content {
@@ -254,8 +254,8 @@ struct PushWork: Sendable {
         var memo = Memo(
             line: self.line(item.type), number: item.synID, scope: item.entity?.scope ?? .cloud, record: record,
             holdsPayload: holdsPayload, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,
-            attempts: outcome.attempts, nextTry: now + limits.delay(after: outcome, waited: .zero).milliseconds, created: now,
-            needs: needs)
+            attempts: outcome.attempts, nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds,
+            created: now.wall, since: now.age, needs: needs)
         if !holdsPayload { memo.record.payload = "" }
         memo.tries = outcome.reason == .behind ? 0 : 1
         return memo

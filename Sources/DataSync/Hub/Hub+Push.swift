@@ -115,14 +115,14 @@ extension Hub {
         try await self.apply(toApply, of: work, areDistinct: unit.entityCount == entities.count, in: transaction)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
-        let now = self.environment.wallTime()
+        let now = try await self.now(in: transaction)
         let arrivals = Arrivals(toApply.lazy.compactMap { work.items[$0].prepared })
         // Before the counters of the log are taken: who tries one of these records holds its row and waits for a counter.
         if !cleared.isEmpty {
             _ = try await transaction.endSuspicion(
-                at: .cloud, from: work.branch, types: cleared, attempts: 1, time: now + self.limits.retryDelays[0].milliseconds)
+                at: .cloud, from: work.branch, types: cleared, attempts: 1, time: now.wall + self.limits.retryDelays[0].milliseconds)
         }
-        if known.waiting { _ = try await arrivals.release(at: .cloud, limits: self.limits, now: now, in: transaction) }
+        if known.waiting { _ = try await arrivals.release(at: .cloud, limits: self.limits, now: now.wall, in: transaction) }
         let places = try await unit.append()
         for (index, place) in zip(toApply, places) { outcomes.append((index, .applied(version: place))) }
 
@@ -132,12 +132,11 @@ extension Hub {
         var memos = judge.setAside.sorted { $0.key < $1.key }.map { index, outcome in
             work.memo(for: index, outcome: outcome, needs: judge.needs[index], now: now, limits: self.limits)
         }
-        arrivals.release(&memos, limits: self.limits, now: now)
+        arrivals.release(&memos, limits: self.limits, now: now.wall)
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
 
-        let time = try await self.age(in: transaction)
-        try await transaction.insertReceipts(work.receipts(for: split.new, time: time), from: work.branch)
+        try await transaction.insertReceipts(work.receipts(for: split.new, time: now.age), from: work.branch)
         for (type, position) in split.positions {
             let expected = received[type]?.number ?? 0
             guard

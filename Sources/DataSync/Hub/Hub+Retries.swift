@@ -80,7 +80,7 @@ extension Hub {
         }
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         memo.tries += 1
-        let now = self.environment.wallTime()
+        let now = try await self.now(in: transaction)
 
         let wasDead = memo.disposition == .dead
         if !wasDead, let first = try await transaction.firstOpenMemo(at: .cloud, from: memo.line.sender, of: memo.entity), first != id {
@@ -104,7 +104,7 @@ extension Hub {
             try await transaction.postponeSuspects(at: .cloud, from: memo.line.sender, type: memo.line.type, time: memo.nextTry)
         }
         if memo.disposition.isSettled {
-            try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now)
+            try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now.wall)
         }
         self.logger.info(
             "tried again",
@@ -115,13 +115,13 @@ extension Hub {
         return Try(outcome: memo.outcome, hasReleased: tried.hasReleased)
     }
 
-    private func timeToTry(_ memo: Memo, after now: Int64) -> Int64 {
-        now + self.limits.delay(after: memo.outcome, waited: .milliseconds(now - memo.created)).milliseconds
+    private func timeToTry(_ memo: Memo, after now: Moment) -> Int64 {
+        now.wall + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
     }
 
     /// One try: applied and in the log, or what is held against it.
     private func attempt(
-        _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, wasDead: Bool, now: Int64,
+        _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, wasDead: Bool, now: Moment,
         in transaction: Storage.Transaction
     ) async throws -> Try {
         var unit = CloudUnit(hub: self, transaction: transaction)
@@ -132,7 +132,7 @@ extension Hub {
         switch try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
         case .success(let prepared): applied = prepared
         case .failure(var fault):
-            let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
+            let isTooOld = now.age - memo.since > self.limits.waitingAgeMax.milliseconds
             if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
             let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
             if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden {
@@ -144,10 +144,10 @@ extension Hub {
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
         let arrivals = Arrivals(applied, neededBefore: memo.needs)
-        var hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now, in: transaction)
+        var hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now.wall, in: transaction)
         // Now that one passes, the others are tried.
         let cleared = try await transaction.endSuspicion(
-            at: .cloud, from: memo.line.sender, types: [memo.line.type], attempts: 0, time: now)
+            at: .cloud, from: memo.line.sender, types: [memo.line.type], attempts: 0, time: now.wall)
         hasReleased = hasReleased || cleared > 0
         return Try(outcome: .applied(version: try await unit.append()[0]), hasReleased: hasReleased)
     }

@@ -37,6 +37,9 @@ public struct SyncLimits: Hashable, Sendable {
     public var releasedMax = 200
     /// Most records that one transaction makes due on a guess: they wait for something that nobody can name.
     public var guessedMax = 20
+    /// For how long rows that are settled, and receipts, are kept: a peer that is put back to a backup finds again what is not older.
+    /// Running time of the database.
+    public var retention: Duration = .seconds(14 * 24 * 3_600)
     /// How often a unit is run again after a deadlock, a lock wait or an unknown commit before the system is called busy.
     public var unitAttemptsMax = 5
 
@@ -65,6 +68,7 @@ public struct SyncLimits: Hashable, Sendable {
         try require(
             self.retryDelays.count == Outcome.attemptsMax - 1 && self.retryDelays.allSatisfy { $0 >= .zero },
             "limits.retry_delays must have two entries: before the second and the third try")
+        try require(self.retention >= .seconds(3_600), "limits.retention must be at least an hour")
         try require(
             self.waitingDelay > .zero && self.waitingDelayMax >= self.waitingDelay,
             "limits.waiting_delay must be positive and not above limits.waiting_delay_max")

@@ -269,6 +269,12 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
+    public func insertSentManifests(_ manifests: [Manifest], time: Int64) async throws {
+        try self.write { state in
+            for manifest in manifests { state.sentManifests[manifest.key] = InMemoryState.SentManifest(manifest: manifest, time: time) }
+        }
+    }
+
     public func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest] {
         self.read { state in
             let found = state.sentManifests.values.map(\.manifest).filter {

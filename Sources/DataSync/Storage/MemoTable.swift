@@ -134,6 +134,9 @@ public struct Memo: Hashable, Sendable {
     /// Milliseconds since 1970.
     public var nextTry: Int64
     public var created: Int64
+    /// Running time of the database when the record was set aside, in milliseconds: what limits of age count from. 0 at a server that
+    /// does not hold the record.
+    public var since: Int64
     /// The place in the log that it got when it was applied; 0 until then.
     public var version: Int64
     /// What it waits for, at its receiver and while it is waiting.
@@ -142,7 +145,7 @@ public struct Memo: Hashable, Sendable {
     public init(
         id: Int64 = 0, line: MemoLine, number: Int64, scope: ServerID, record: SyncRecord, holdsPayload: Bool,
         disposition: Disposition, reason: ReasonCode, detail: String? = nil, attempts: Int = 0, tries: Int = 0,
-        nextTry: Int64, created: Int64, version: Int64 = 0, needs: Dependency? = nil
+        nextTry: Int64, created: Int64, since: Int64 = 0, version: Int64 = 0, needs: Dependency? = nil
     ) {
         self.id = id
         self.line = line
@@ -157,6 +160,7 @@ public struct Memo: Hashable, Sendable {
         self.tries = tries
         self.nextTry = nextTry
         self.created = created
+        self.since = since
         self.version = version
         self.needs = needs
     }

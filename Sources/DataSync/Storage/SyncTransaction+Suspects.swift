@@ -17,8 +17,8 @@ extension SyncTransaction {
     }
 
     /// What `fault` makes of a record that was tried again.
-    func outcome(of fault: RecordFault, for memo: Memo, now: Int64, limits: SyncLimits) async throws -> Outcome {
-        let age = now - memo.created
+    func outcome(of fault: RecordFault, for memo: Memo, now: Moment, limits: SyncLimits) async throws -> Outcome {
+        let age = now.age - memo.since
         let outcome = Outcome(fault, attemptsBefore: memo.attempts, isTooOld: age > limits.waitingAgeMax.milliseconds)
         guard outcome.attempts > memo.attempts, memo.disposition.isOpen, outcome.reason != .dependencyTooOld else { return outcome }
         let line = memo.line

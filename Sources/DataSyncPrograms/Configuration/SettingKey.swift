@@ -67,6 +67,7 @@ package struct SettingKey: Sendable {
         SettingKey("limits.waiting_delay", "30s", "before a record whose dependency is missing is tried again; doubles"),
         SettingKey("limits.waiting_delay_max", "1h", "the longest such wait"),
         SettingKey("limits.waiting_age", "7d", "after this a missing dependency is a failure"),
+        SettingKey("limits.retention", "14d", "for how long settled rows and receipts are kept"),
 
         SettingKey("log.level", "info", "trace, debug, info, notice, warning, error or critical"),
         SettingKey("log.format", "text", "text, or json for one object a line"),

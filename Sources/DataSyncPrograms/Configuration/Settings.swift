@@ -113,6 +113,7 @@ package struct Settings: Sendable {
         limits.waitingDelay = try self.duration("limits.waiting_delay")
         limits.waitingDelayMax = try self.duration("limits.waiting_delay_max")
         limits.waitingAgeMax = try self.duration("limits.waiting_age")
+        limits.retention = try self.duration("limits.retention")
         let delays = self.list("limits.retry_delays").map { Duration(setting: $0) }
         guard !delays.contains(nil) else { throw self.refuse("limits.retry_delays", "a list of times such as 30s, 5m") }
         limits.retryDelays = delays.compactMap { $0 }

@@ -229,6 +229,7 @@ struct Migration: Sendable {
                   tries {int} not null,
                   next_try {bigint} not null,
                   created {bigint} not null,
+                  since {bigint} not null default 0,
                   version {bigint} not null,
                   needs {key},
                   constraint sync_memo_number unique (receiver, sender, epoch, business_type, number){memo_keys}

@@ -4,7 +4,7 @@ extension SQLTransaction: MemoTable {
     private static let insertColumns = [
         "receiver", "sender", "epoch", "business_type", "number", "scope", "origin", "origin_epoch", "syn_id", "uid",
         "data_to_server_id", "create_time", "data_from_client", "data_from_detail", "data_detail", "disposition", "fail_num",
-        "result_of_send_business", "reason", "tries", "next_try", "created", "version", "needs",
+        "result_of_send_business", "reason", "tries", "next_try", "created", "since", "version", "needs",
     ]
 
     /// With or without the payload.
@@ -33,7 +33,8 @@ extension SQLTransaction: MemoTable {
                 payload: payload ?? ""),
             holdsPayload: payload != nil, disposition: disposition, reason: try row.reason(18),
             detail: try row.optionalText(19), attempts: try row.int(17, as: Int.self), tries: try row.int(20, as: Int.self),
-            nextTry: try row.int(21), created: try row.int(22), version: try row.int(23), needs: try Self.needs(row, 24))
+            nextTry: try row.int(21), created: try row.int(22), since: try row.int(23), version: try row.int(24),
+            needs: try Self.needs(row, 25))
     }
 
     /// An empty name stands for what has none; NULL says that the record does not wait.
@@ -60,7 +61,7 @@ extension SQLTransaction: MemoTable {
                     record.client.map { .int($0) } ?? .null, self.dialect.key(record.key),
                     memo.holdsPayload ? .text(record.payload) : .null, .int(memo.disposition.rawValue), .int(memo.attempts),
                     .int(memo.reason.rawValue), .text(memo.detail?.shortened), .int(memo.tries), .int(memo.nextTry),
-                    .int(memo.created), .int(memo.version), self.value(memo.needs),
+                    .int(memo.created), .int(memo.since), .int(memo.version), self.value(memo.needs),
                 ])
         }
         try await self.write("memo", batch)

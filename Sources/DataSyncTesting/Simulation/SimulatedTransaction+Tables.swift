@@ -151,6 +151,10 @@ extension SimulatedTransaction {
         try await self.write([.manifest(key)]) { try await $0.settleManifest(key, settled: settled, time: time) }
     }
 
+    public func insertSentManifests(_ manifests: [Manifest], time: Int64) async throws {
+        try await self.write(manifests.map { .manifest($0.key) }) { try await $0.insertSentManifests(manifests, time: time) }
+    }
+
     public func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest] {
         try await self.read { try await $0.sentManifests(of: stream, after: number, limit: limit) }
     }
