@@ -56,6 +56,23 @@ extension WithPrograms {
             }
         }
 
+        /// Whoever holds the port may let go of it: a service manager starts the program again.
+        @Test func aPortThatSomebodyElseHasIsWorthTryingAgain() async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                let cloud = try desk.open()
+                defer { cloud.stop() }
+                let second = try desk.run(.cloud, "serve")
+                #expect(second.status == 69)
+                #expect(second.complaints.contains("cannot listen at 127.0.0.1:\(desk.port)"), "\(second.complaints)")
+                let agent = try desk.run(.local, "run", "--set", "health.port=\(desk.port)")
+                #expect(agent.status == 69)
+                #expect(agent.complaints.contains("cannot listen at 127.0.0.1:\(desk.port)"), "\(agent.complaints)")
+                // No wait opens a name that is nobody's.
+                #expect(try desk.run(.cloud, "serve", "--host", "not a name").status == 78)
+            }
+        }
+
         @Test func aMissingFileAndAnUnknownSettingAreNamed() async throws {
             try await Programs.withFolder { folder in
                 let desk = try await Desk(in: folder)
