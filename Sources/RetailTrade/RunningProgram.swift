@@ -31,7 +31,9 @@ public final class RunningProgram {
         self.process.executableURL = URL(filePath: path)
         self.process.arguments = arguments
         self.process.currentDirectoryURL = folder
-        self.process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        // What would print a backtrace outlives a program that is killed meanwhile, and whoever waits for the program waits for it too.
+        let quiet = ["SWIFT_BACKTRACE": "enable=no"]
+        self.process.environment = ProcessInfo.processInfo.environment.merging(quiet) { $1 }.merging(environment) { $1 }
         try Data().write(to: self.log)
         self.process.standardInput = FileHandle.nullDevice
         self.process.standardOutput = FileHandle.nullDevice
