@@ -208,8 +208,8 @@ private struct SiegeObstacles: Sendable {
         }
         self.links = [
             try link(2, at: .port(self.port), to: .port(balancerPort), bytesMax: 10_000_000, commitCutChance: 0),
-            try link(3, at: .socket(self.cloudSocket), to: .socket(cloudServer.socket), bytesMax: 100_000_000, commitCutChance: 0.01),
-            try link(4, at: .socket(self.branchSocket), to: .socket(branchServer.socket), bytesMax: 100_000_000, commitCutChance: 0.01),
+            try link(3, at: .socket(self.cloudSocket), to: .socket(cloudServer.socket), bytesMax: 100_000_000, commitCutChance: 0.05),
+            try link(4, at: .socket(self.branchSocket), to: .socket(branchServer.socket), bytesMax: 100_000_000, commitCutChance: 0.05),
         ]
     }
 
