@@ -14,10 +14,16 @@ public struct SmallDisk: Sendable {
 
     /// Leaves room for a few more bytes and no others. A smaller disk is full as one that somebody else has filled, and costs no memory.
     public func fill() throws {
+        // What is written meanwhile does not fit any more, and a disk cannot be smaller than what is on it.
+        for room in [64 << 10, 1 << 20, 4 << 20, 16 << 20] where try self.leave(room) { return }
+    }
+
+    /// - Returns: Whether that much room is left now, and no more.
+    private func leave(_ room: Int) throws -> Bool {
         var statistics = statvfs()
         guard statvfs(self.folder.path, &statistics) == 0 else { throw TradeError("\(self.folder.path) is no file system") }
         let used = Int(statistics.f_blocks - statistics.f_bfree) * Int(statistics.f_frsize)
-        try self.mount("remount,size=\(used + 64 << 10)", self.folder.path)
+        return (try? self.mount("remount,size=\(used + room)", self.folder.path)) != nil
     }
 
     /// Gives back the room that there was.
