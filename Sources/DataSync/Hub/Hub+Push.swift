@@ -308,6 +308,7 @@ enum ChunkSetback: Error {
             self = .blamed(indices[indexed.index], indexed.fault)
         case let fault as RecordFault:
             self = indices.count == 1 ? .blamed(indices[0], fault) : .someBlamed
+        case let error as DataSyncError where error.code == .storageBusy: throw BusyHandler(type: type, error: error)
         case let error as DataSyncError where error.code.isWorthRunningAgain || error.code == .storageUnavailable:
             throw error
         case is CancellationError: throw error

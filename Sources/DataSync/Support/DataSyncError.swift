@@ -7,7 +7,7 @@ public struct DataSyncError: Error, Sendable {
         private enum Base: String {
             case invalidConfiguration, storageBusy, commitUnknown, storageUnavailable, storageFailed, storageTooNew
             case storageNotReady, leaseHeld, leaseLost, peerUnreachable, peerInvalid, unauthorized, clockSkew, fenced
-            case suspended, unsupportedProtocol, tooLarge, notFound, invalidState, invalidRecord, invalidInput, diverged
+            case suspended, unsupportedProtocol, tooLarge, notFound, invalidState, invalidRecord, invalidInput, diverged, addressUnavailable
         }
         private var base: Base
         private init(_ base: Base) { self.base = base }
@@ -50,7 +50,8 @@ public struct DataSyncError: Error, Sendable {
         public static let invalidRecord = Self(.invalidRecord)
         /// An argument or a request that is not what it should be.
         public static let invalidInput = Self(.invalidInput)
-
+        /// Somebody else listens where a server should, or the address is not this machine's now.
+        public static let addressUnavailable = Self(.addressUnavailable)
         /// What one side holds does not follow from what the other holds: one of the two databases is an older copy. A new session
         /// compares both sides; a restored cloud has to be declared as one (`datasync-cloud restored`).
         public static let diverged = Self(.diverged)

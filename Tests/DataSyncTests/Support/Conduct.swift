@@ -3,8 +3,9 @@ import Synchronization
 
 /// How a server's handlers take what a record says.
 ///
-/// By its text: `poison…` is refused, `venom…` for another reason, `broken…` meets a fault of the system, and `after:KEY…` needs the row KEY of the same
-/// table, which `fk:KEY…` needs as well, like a foreign key, without saying so. Until they are cured.
+/// By its text: `poison…` is refused, `venom…` for another reason, `broken…` meets a fault of the system, `deadlock…` others that work on
+/// the same rows, and `after:KEY…` needs the row KEY of the same table, which `fk:KEY…` needs as well, like a foreign key, without saying
+/// so. Until they are cured.
 final class Conduct: Sendable {
     struct DiskFull: Error {}
     typealias Hook = @Sendable (InMemoryTransaction) async throws -> Void
@@ -54,6 +55,7 @@ final class Conduct: Sendable {
         }
         if isIll("venom") { throw RecordFault.refused("no venom") }
         if isIll("broken") { throw DiskFull() }
+        if isIll("deadlock") { throw DataSyncError(.storageBusy, operation: "test") }
         if isIll("after:") {
             let key = text.dropFirst("after:".count).prefix { $0 != " " }
             guard transaction.row(table, String(key)) != nil else { throw RecordFault.missingDependency(on: EntityKey(String(key))) }
