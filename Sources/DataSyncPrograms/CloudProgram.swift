@@ -4,7 +4,7 @@ package import DataSyncSQL
 import DataSyncServer
 import Hummingbird
 package import Logging
-package import ServiceLifecycle
+import ServiceLifecycle
 import Synchronization
 import UnixSignals
 
@@ -36,9 +36,20 @@ package struct CloudProgram: Sendable {
         Enrolment(storage: self.storage, cloudKey: try self.key().publicKey, environment: .program)
     }
 
-    /// Everything that `serve` runs. Ended by SIGTERM or SIGINT: requests under way are answered first.
+    private func address() throws -> ListenAddress {
+        ListenAddress(host: self.settings.text("http.host") ?? "127.0.0.1", port: try self.settings.port("http.port"))
+    }
+
+    /// Runs everything that `serve` runs. Ended by SIGTERM or SIGINT: requests under way are answered first.
     /// - Parameter listening: Called with the port when requests are accepted.
-    package func services(listening: @escaping @Sendable (Int) -> Void) async throws -> ServiceGroup {
+    package func run(listening: @escaping @Sendable (Int) -> Void) async throws {
+        let services = try await self.services(listening: listening)
+        do { try await services.run() } catch let error as DataSyncError { throw error } catch {
+            throw HTTPServer.failure(error, listeningAt: try self.address())
+        }
+    }
+
+    private func services(listening: @escaping @Sendable (Int) -> Void) async throws -> ServiceGroup {
         let key = try self.key()
         let hub = try await self.hub()
         if hub.types.definitions.isEmpty {
@@ -58,10 +69,9 @@ package struct CloudProgram: Sendable {
             hub: hub, identity: CloudIdentity(key: key), enrolment: try self.enrolment(), limits: serverLimits,
             trustedProxies: Set(self.settings.list("http.trusted_proxies")), logger: self.logger
         ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
-        let address = ListenAddress(host: self.settings.text("http.host") ?? "127.0.0.1", port: try self.settings.port("http.port"))
         let tls = try self.settings.tlsFiles()
         let isListening = Flag()
-        let server = try HTTPServer.make(router: router, at: address, tls: tls, limits: serverLimits, logger: self.logger) { port in
+        let server = try HTTPServer.make(router: router, at: try self.address(), tls: tls, limits: serverLimits, logger: self.logger) { port in
             isListening.raise()
             listening(port)
         }

@@ -6,7 +6,7 @@ import DataSyncServer
 import Foundation
 import Hummingbird
 package import Logging
-package import ServiceLifecycle
+import ServiceLifecycle
 import UnixSignals
 
 /// The branch as its settings describe it: the composition root of `datasync-local`.
@@ -78,17 +78,30 @@ package struct LocalProgram: Sendable {
         return text.map { String($0.trimmingCharacters(in: .whitespacesAndNewlines).prefix(64)) } ?? ""
     }
 
-    /// Everything that `run` runs. Ended by SIGTERM or SIGINT: the batch under way is finished first.
-    package func services(_ agent: BranchAgent) throws -> ServiceGroup {
+    /// Where health is answered; nil where it is not.
+    private func healthAddress() throws -> ListenAddress? {
+        guard self.settings.text("health.port") != nil else { return nil }
+        return ListenAddress(host: self.settings.text("health.host") ?? "127.0.0.1", port: try self.settings.port("health.port"))
+    }
+
+    /// Runs everything that `run` runs. Ended by SIGTERM or SIGINT: the batch under way is finished first.
+    package func run(_ agent: BranchAgent) async throws {
+        let services = try self.services(agent)
+        do { try await services.run() } catch let error as DataSyncError { throw error } catch {
+            guard let address = try self.healthAddress() else { throw error }
+            throw HTTPServer.failure(error, listeningAt: address)
+        }
+    }
+
+    private func services(_ agent: BranchAgent) throws -> ServiceGroup {
         var services: [any Service] = [agent]
-        if self.settings.text("health.port") != nil {
+        if let address = try self.healthAddress() {
             let router = Router(context: ServerRequestContext.self)
             HTTPServer.addHealth(to: router) {
                 let health = agent.health
                 guard health.lastSuccess != nil, health.failures == 0 else { return (false, health.lastError ?? "no cycle has ended yet") }
                 return (true, "the last cycle went well")
             }
-            let address = ListenAddress(host: self.settings.text("health.host") ?? "127.0.0.1", port: try self.settings.port("health.port"))
             services.append(try HTTPServer.make(router: router, at: address, tls: nil, logger: self.logger))
         }
         if let manager = ServiceManager() { services.append(Watchdog(manager) { agent.health.steps }) }

@@ -1,4 +1,5 @@
 public import DataSync
+import Foundation
 public import Hummingbird
 import HummingbirdCore
 import HummingbirdTLS
@@ -84,6 +85,14 @@ public enum HTTPServer {
                 detail: "http.tls_certificate or http.tls_key cannot be used: \(error). Both must be PEM files that this user can read",
                 underlying: error)
         }
+    }
+
+    /// What a server that could not listen ended with: `addressUnavailable` where waiting may help, else `invalidConfiguration`.
+    public static func failure(_ error: any Error, listeningAt address: ListenAddress) -> DataSyncError {
+        let mayPass = [EADDRINUSE, EADDRNOTAVAIL].contains((error as? IOError)?.errnoCode)
+        return DataSyncError(
+            mayPass ? .addressUnavailable : .invalidConfiguration, operation: "listen",
+            detail: "the server cannot listen at \(address.host):\(address.port): \(error)", underlying: error)
     }
 
     /// Adds `GET /health`, which says that the process answers, and `GET /ready`, which asks `isReady`.

@@ -13,7 +13,10 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case anEntityIsInsertedOnce, versionsAreNeverLowered, aTryBeginsOnce, dueMemosComeInOrder, openMemosBlockTheirEntity
         case memosEndAndKeepTheirReason, twoWritersOfOneEntityTakeTurns, confirmationsAreReplaced
         case idsWithoutARowAreLeftOut, typesAreFoundWhateverTheirRowsState, manifestsComeByEpochAndNumber
-        case anyOpenMemoIsNoticed, theAuditTakesLongTexts, emptyListsAreNoWork
+        case anyOpenMemoIsNoticed, suspectsAreFoundAndClearedTogether, whatIsWaitedForIsReleased, whatIsWaitedForIsKeptWhileItIs
+        case theAuditTakesLongTexts, emptyListsAreNoWork
+        case sentManifestsAreKept, lostRowsArePutBack, receiptsAreKeptByNumber, actionsAreKnownByTheirUID, marksAndPositionsTellRestores
+        case whatIsOldIsRemovedWithItsSettledRows
 
         public var testDescription: String { self.rawValue }
     }
@@ -71,8 +74,17 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case .typesAreFoundWhateverTheirRowsState: try await self.typesInOutbox(storage)
         case .manifestsComeByEpochAndNumber: try await self.manifestOrder(storage)
         case .anyOpenMemoIsNoticed: try await self.anyOpenMemo(storage)
+        case .suspectsAreFoundAndClearedTogether: try await self.suspects(storage)
+        case .whatIsWaitedForIsReleased: try await self.releases(storage)
+        case .whatIsWaitedForIsKeptWhileItIs: try await self.dependencies(storage)
         case .theAuditTakesLongTexts: try await self.audit(storage)
         case .emptyListsAreNoWork: try await self.emptyLists(storage)
+        case .sentManifestsAreKept: try await self.sentManifests(storage)
+        case .lostRowsArePutBack: try await self.putBack(storage)
+        case .receiptsAreKeptByNumber: try await self.receipts(storage)
+        case .actionsAreKnownByTheirUID: try await self.uids(storage)
+        case .marksAndPositionsTellRestores: try await self.marks(storage)
+        case .whatIsOldIsRemovedWithItsSettledRows: try await self.retention(storage)
         }
     }
 }
@@ -647,7 +659,7 @@ extension StorageContract {
 
     private static func memo(
         _ number: Int64, key: String = "member:1", scope: ServerID = 0, line: MemoLine = Self.line, disposition: Disposition = .parked,
-        nextTry: Int64 = 0, payload: String? = "{\"upsert\":{}}"
+        nextTry: Int64 = 0, payload: String? = "{\"upsert\":{}}", needs: Dependency? = nil
     ) -> Memo {
         Memo(
             line: line, number: number, scope: scope,
@@ -655,7 +667,7 @@ extension StorageContract {
                 stream: StreamID(origin: 7, epoch: 1, type: 1), synID: number, uid: RecordUID(high: 1, low: UInt64(number)),
                 key: EntityKey(key), target: 2, createTime: 77, client: nil, payload: payload ?? ""),
             holdsPayload: payload != nil, disposition: disposition, reason: .constraint, detail: "email (error 1062)", attempts: 1,
-            tries: 1, nextTry: nextTry, created: 5)
+            tries: 1, nextTry: nextTry, created: 5, needs: needs)
     }
 
     private func insert(_ memos: [Memo], into storage: Storage) async throws -> [Int64] {
@@ -735,12 +747,104 @@ extension StorageContract {
     private func anyOpenMemo(_ storage: Storage) async throws {
         _ = try await self.insert([Self.memo(1, disposition: .dead), Self.memo(2, disposition: .discarded)], into: storage)
         try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
-            #expect(try await !transaction.hasOpenMemos(at: .cloud, from: 7))
-            try await transaction.insertMemos([Self.memo(3, disposition: .waiting)])
-            #expect(try await transaction.hasOpenMemos(at: .cloud, from: 7))
-            #expect(try await !transaction.hasOpenMemos(at: .cloud, from: 8))
-            #expect(try await !transaction.hasOpenMemos(at: 7, from: .cloud))
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: false, waiting: false, suspects: false))
+            try await transaction.insertMemos([Self.memo(3)])
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: false, suspects: false))
+            try await transaction.insertMemos([Self.memo(4, disposition: .waiting)])
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: true, suspects: false))
+            try await transaction.insertMemos([Self.memo(5, disposition: .suspect)])
+            #expect(try await transaction.openMemos(at: .cloud, from: 7) == OpenMemos(fromSender: true, waiting: true, suspects: true))
+            // What waits, waits for any sender's records.
+            #expect(try await transaction.openMemos(at: .cloud, from: 8) == OpenMemos(fromSender: false, waiting: true, suspects: false))
+            #expect(try await transaction.openMemos(at: 7, from: .cloud) == OpenMemos(fromSender: false, waiting: false, suspects: false))
         }
+    }
+
+    private func suspects(_ storage: Storage) async throws {
+        let otherType = MemoLine(receiver: .cloud, sender: 7, epoch: 1, type: 2)
+        let otherSender = MemoLine(receiver: .cloud, sender: 8, epoch: 1, type: 1)
+        var memos = [
+            Self.memo(1, key: "a", disposition: .suspect), Self.memo(2, key: "b", disposition: .suspect), Self.memo(3, key: "c"),
+            Self.memo(4, key: "d", line: otherType, disposition: .suspect), Self.memo(5, key: "e", line: otherSender, disposition: .suspect),
+        ]
+        for index in memos.indices where memos[index].disposition == .suspect { memos[index].attempts = 0 }
+        memos[0].tries = 3
+        let ids = try await self.insert(memos, into: storage)
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            let suspects = try await transaction.suspects(at: .cloud, from: 7, type: 1, limit: 9)
+            #expect(suspects.map(\.id) == [ids[0], ids[1]])
+            #expect(suspects.map(\.record.payload) == ["", ""])
+            #expect(try await transaction.suspects(at: .cloud, from: 7, type: 1, limit: 1).map(\.id) == [ids[0]])
+            try await transaction.postponeSuspects(at: .cloud, from: 7, type: 1, time: 100)
+            #expect(try await transaction.dueMemos(at: .cloud, time: 1_000, limit: 9) == [ids[2], ids[3], ids[4], ids[1], ids[0]])
+            #expect(try await transaction.dueMemos(at: .cloud, time: 102, limit: 9).contains(ids[1]))
+            #expect(try await !transaction.dueMemos(at: .cloud, time: 102, limit: 9).contains(ids[0]))
+            #expect(try await transaction.endSuspicion(at: .cloud, from: 7, types: [], attempts: 1, time: 50) == 0)
+            #expect(try await transaction.endSuspicion(at: .cloud, from: 7, types: [1, 9], attempts: 1, time: 50) == 2)
+            #expect(try await transaction.suspects(at: .cloud, from: 7, type: 1, limit: 9) == [])
+        }
+        let now = try await storage.withTransaction { try await $0.memos(Set(Disposition.allCases), after: 0, limit: 9) }
+        #expect(now.map(\.disposition) == [.parked, .parked, .parked, .suspect, .suspect])
+        #expect(now.map(\.attempts) == [1, 1, 1, 0, 0])
+        #expect(now.map(\.nextTry) == [50, 50, 0, 0, 0])
+        #expect(now.map(\.reason) == Array(repeating: .constraint, count: 5))
+    }
+
+    private func releases(_ storage: Storage) async throws {
+        let other = MemoLine(receiver: .cloud, sender: 8, epoch: 3, type: 2)
+        let elsewhere = MemoLine(receiver: 7, sender: .cloud, epoch: 1, type: 1)
+        let (wanted, unwanted) = (Dependency.entity("order:1"), Dependency.entity("ORDER:1"))
+        let ids = try await self.insert(
+            [
+                Self.memo(1, disposition: .waiting, nextTry: 90, needs: wanted), Self.memo(2, disposition: .waiting, nextTry: 90, needs: unwanted),
+                Self.memo(3, line: other, disposition: .waiting, nextTry: 80, needs: wanted), Self.memo(4, nextTry: 90),
+                Self.memo(5, disposition: .waiting, nextTry: 80, needs: .unnamed), Self.memo(6, disposition: .waiting, nextTry: 70, needs: .unnamed),
+                Self.memo(7, line: elsewhere, disposition: .waiting, nextTry: 90, needs: wanted),
+                Self.memo(8, disposition: .waiting, nextTry: 5, needs: wanted),
+            ], into: storage)
+        func release(limit: Int, unnamedMax: Int, time: Int64) async throws -> Int {
+            try await storage.withTransaction {
+                try await $0.releaseMemos(at: .cloud, needing: ["order:1", "order:2"], limit: limit, unnamedMax: unnamedMax, time: time)
+            }
+        }
+        func due(at time: Int64) async throws -> [Int64] {
+            try await storage.withTransaction { try await $0.dueMemos(at: .cloud, time: time, limit: 10) }
+        }
+        // Bounded, those first that are due next. What is due already is left where it is.
+        #expect(try await release(limit: 1, unnamedMax: 1, time: 10) == 2)
+        #expect(try await due(at: 10) == [ids[7], ids[2], ids[5]])
+        #expect(try await release(limit: 9, unnamedMax: 0, time: 20) == 1)
+        #expect(try await due(at: 20) == [ids[7], ids[2], ids[5], ids[0]])
+        #expect(try await storage.withTransaction { try await $0.dueMemos(at: 7, time: 89, limit: 10) } == [])
+        let none = try await storage.withTransaction { try await $0.releaseMemos(at: .cloud, needing: [], limit: 9, unnamedMax: 9, time: 20) }
+        #expect(none == 1)
+    }
+
+    private func dependencies(_ storage: Storage) async throws {
+        let needs = Dependency.entity("Straße:1")
+        let id = try await self.insert(
+            [
+                Self.memo(1, key: "a", disposition: .waiting, needs: needs), Self.memo(2, key: "b", disposition: .waiting, needs: .unnamed),
+                Self.memo(3, key: "c"),
+            ], into: storage)[0]
+        try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+            #expect(try await transaction.dependency(at: .cloud, from: 7, of: "a") == needs)
+            #expect(try await transaction.dependency(at: .cloud, from: 7, of: "b") == .unnamed)
+            #expect(try await transaction.dependency(at: .cloud, from: 7, of: "c") == nil)
+            #expect(try await transaction.dependency(at: 7, from: 7, of: "a") == nil)
+            #expect(try await transaction.dependency(at: .cloud, from: 8, of: "a") == nil)
+        }
+        guard var memo = try await storage.withTransaction({ try await $0.memo(id) }) else { throw Abort() }
+        #expect(memo.needs == needs)
+        memo.note(Outcome(.waiting, reason: .missingDependency), needs: .unnamed)
+        let waiting = memo
+        try await storage.withTransaction { try await $0.updateMemos([waiting]) }
+        #expect(try await storage.withTransaction { try await $0.memo(id) } == waiting)
+        memo.note(.applied(version: 9))
+        let applied = memo
+        try await storage.withTransaction { try await $0.updateMemos([applied]) }
+        #expect(try await storage.withTransaction { try await $0.memo(id) } == applied)
+        #expect(try await storage.withTransaction { try await $0.dependency(at: .cloud, from: 7, of: "a") } == nil)
     }
 
     private func audit(_ storage: Storage) async throws {

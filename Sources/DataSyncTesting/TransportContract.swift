@@ -247,8 +247,8 @@ extension TransportContract {
         #expect(answer.runs[1].outcomes == [])
         // Other types are none the worse for it.
         #expect(answer.runs[2] == PushRunAnswer(outcomes: [.applied(version: 1)]))
-        // What found room is parked; the rest stays with its sender.
-        #expect(answer.runs[3].outcomes.allSatisfy { $0.disposition == .parked } && answer.runs[3].outcomes.count <= 4)
+        // What found room is set aside; the rest stays with its sender.
+        #expect(answer.runs[3].outcomes.allSatisfy { $0.disposition.isOpen } && answer.runs[3].outcomes.count <= 4)
         #expect(answer.runs[3].stop == .quota(retryAfter: .seconds(60)))
     }
 
@@ -550,7 +550,7 @@ private struct ContractCloud: Sendable {
     }
 
     static func run(sent: [SentRecord], type: BusinessTypeID = 1, first: Int64 = 1) -> PushRun {
-        PushRun(type: type, firstSynID: first, run: Self.fingerprint, records: sent)
+        PushRun(type: type, firstSynID: first, run: Self.fingerprint, before: first > 1 ? Self.fingerprint : .none, records: sent)
     }
 
     /// Records with these payloads, each of an entity of its own.

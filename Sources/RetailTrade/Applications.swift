@@ -7,12 +7,16 @@ public struct Applications: Sendable {
     private let company: Company
     private let data: RetailData
     private let pace: Duration
+    private let isPausing: @Sendable () -> Bool
 
-    /// - Parameter pace: How long an application rests between two transactions.
-    public init(company: Company, data: RetailData, pace: Duration = .zero) {
+    /// - Parameters:
+    ///   - pace: How long an application rests between two transactions.
+    ///   - isPausing: Whether it rests for longer, asked between two transactions.
+    public init(company: Company, data: RetailData, pace: Duration = .zero, isPausing: @escaping @Sendable () -> Bool = { false }) {
         self.company = company
         self.data = data
         self.pace = pace
+        self.isPausing = isPausing
     }
 
     /// Plays the data once, or again and again with new orders.
@@ -78,9 +82,10 @@ public struct Applications: Sendable {
                 guard try await site.storage.withTransaction(.snapshot, { try await $0.query(done).isEmpty }) else { return }
                 try await work()
                 if self.pace > .zero { try await Task.sleep(for: self.pace) }
+                while self.isPausing() { try await Task.sleep(for: .milliseconds(50)) }
                 return
             } catch {
-                guard start.seconds < 60 else { throw error }
+                guard start.seconds < 180 else { throw error }
                 try await Task.sleep(for: .milliseconds(100))
             }
         }

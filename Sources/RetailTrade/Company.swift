@@ -18,9 +18,11 @@ public final class Company: Sendable {
     ///   - port: Where the cloud listens; by default where nobody does.
     ///   - visiblePort: Where the branches look for it, if something stands between.
     ///   - settings: More YAML for every site, such as shorter waits.
+    ///   - branchSettings: More YAML for the branches.
     public init(
         stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, cloudDatabase: SiteDatabase? = nil,
-        databases: [Int32: SiteDatabase] = [:], port: Int? = nil, visiblePort: Int? = nil, settings: String = Company.quickSettings
+        databases: [Int32: SiteDatabase] = [:], port: Int? = nil, visiblePort: Int? = nil, settings: String = Company.quickSettings,
+        branchSettings: String = ""
     ) async throws {
         self.port = try port ?? freePort()
         self.cloud = try await Site(
@@ -33,7 +35,7 @@ public final class Company: Sendable {
                 try await Site(
                     id: store, in: folder, programs: programs, database: databases[store] ?? database,
                     settings: "cloud:\n  url: http://127.0.0.1:\(visiblePort ?? self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n"
-                        + settings,
+                        + branchSettings + settings,
                     types: RetailTables.types(.branch)
                 ) { RetailTables.definitions(.branch, isSQLite: $0) })
         }
@@ -75,6 +77,13 @@ public final class Company: Sendable {
             guard start.seconds < seconds else { throw TradeError("after \(Int(seconds)) s still under way: \(reason)") }
             try await Task.sleep(for: .milliseconds(100))
         }
+    }
+
+    /// Records of the branches that are numbered and not settled.
+    func backlog() async throws -> Int {
+        var sum = 0
+        for branch in self.branches { sum += try await branch.count("select coalesce(sum(n - settled), 0) from sync_batch") }
+        return sum
     }
 
     /// What is still under way; nil for nothing.

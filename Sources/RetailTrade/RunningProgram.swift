@@ -13,6 +13,11 @@ public final class RunningProgram {
         public init() {}
     }
 
+    /// The status that it exited with, or the signal that ended it.
+    public enum Ending: Hashable, Sendable {
+        case exit(Int32), signal(Int32)
+    }
+
     private let process = Process()
     private let log: URL
     private let started = ContinuousClock.now
@@ -26,7 +31,9 @@ public final class RunningProgram {
         self.process.executableURL = URL(filePath: path)
         self.process.arguments = arguments
         self.process.currentDirectoryURL = folder
-        self.process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        // What would print a backtrace outlives a program that is killed meanwhile, and whoever waits for the program waits for it too.
+        let quiet = ["SWIFT_BACKTRACE": "enable=no"]
+        self.process.environment = ProcessInfo.processInfo.environment.merging(quiet) { $1 }.merging(environment) { $1 }
         try Data().write(to: self.log)
         self.process.standardInput = FileHandle.nullDevice
         self.process.standardOutput = FileHandle.nullDevice
@@ -37,6 +44,18 @@ public final class RunningProgram {
     public var pid: Int32 { self.process.processIdentifier }
     public var isRunning: Bool { self.process.isRunning }
     public var logText: String { (try? String(contentsOf: self.log, encoding: .utf8)) ?? "" }
+
+    /// How it ended; nil while it runs.
+    public var ending: Ending? {
+        if self.process.isRunning { return nil }
+        return self.process.terminationReason == .exit ? .exit(self.process.terminationStatus) : .signal(self.process.terminationStatus)
+    }
+
+    /// Stops it where it is (SIGSTOP), or has it go on (SIGCONT).
+    public func freeze(_ isFrozen: Bool) {
+        guard self.process.isRunning else { return }
+        _ = Foundation.kill(self.process.processIdentifier, isFrozen ? SIGSTOP : SIGCONT)
+    }
 
     /// Asks it to stop (SIGTERM) and waits.
     /// - Returns: Its exit status.

@@ -14,14 +14,15 @@ public enum SiteDatabase: Sendable {
 
 /// One server of the company: a folder with a configuration and a key, a database with the business's tables and
 /// DataSync's, and the program that carries between them and the rest of the company.
-public final class Site: @unchecked Sendable {  // the program is started and stopped by one task
+public final class Site: Sendable {
     public let id: Int32
     public let folder: URL
     /// What the site's own applications use.
     public let storage: SQLStorage
     private let executable: String
-    private var runs = 0
-    public private(set) var program: RunningProgram?
+    /// `serve` or `run`.
+    public let daemon: Daemon
+    public var program: RunningProgram? { self.daemon.program }
 
     public var isCloud: Bool { self.id == 0 }
 
@@ -38,6 +39,7 @@ public final class Site: @unchecked Sendable {  // the program is started and st
         let name = id == 0 ? "cloud" : "branch\(id)"
         self.folder = parent.appending(path: name)
         self.executable = "\(programs)/\(id == 0 ? "datasync-cloud" : "datasync-local")"
+        self.daemon = Daemon(self.executable, [id == 0 ? "serve" : "run"], in: self.folder, name: "run")
         try FileManager.default.createDirectory(at: self.folder, withIntermediateDirectories: true)
         let url: String
         switch database {
@@ -49,10 +51,13 @@ public final class Site: @unchecked Sendable {  // the program is started and st
             let server = try await MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: "mysql")).connect()
             _ = try await server.execute("drop database if exists \(schema)", [])
             _ = try await server.execute("create database \(schema)", [])
+            // Not root: who may do everything may write to a server that is read-only, and get in when it is full.
+            _ = try await server.execute("create user if not exists retail@localhost", [])
+            _ = try await server.execute("grant all on \(schema).* to retail@localhost", [])
             await server.close()
-            url = "mysql://root@localhost/\(schema)?socket=\(programsSocket ?? socket)"
+            url = "mysql://retail@localhost/\(schema)?socket=\(programsSocket ?? socket)"
             self.storage = SQLStorage(
-                MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: schema)), connectionsMax: 4, waitMax: .seconds(10))
+                MySQLDatabase(MySQLConfiguration(socket: socket, user: "retail", database: schema)), connectionsMax: 4, waitMax: .seconds(10))
         }
         let isSQLite = if case .sqlite = database { true } else { false }
         try await self.define(tables(isSQLite))
@@ -98,20 +103,17 @@ public final class Site: @unchecked Sendable {  // the program is started and st
 
     /// Starts `serve` or `run`.
     public func start(_ arguments: [String] = [], environment: [String: String] = [:]) throws {
-        self.runs += 1
-        self.program = try RunningProgram(
-            self.executable, [self.isCloud ? "serve" : "run"] + arguments, in: self.folder, log: "run\(self.runs).log", environment: environment)
+        try self.daemon.start(arguments, environment: environment)
+    }
+
+    /// Another replica of the cloud, over the same database, at a port of its own.
+    public func replica(_ number: Int, port: Int) -> Daemon {
+        Daemon(self.executable, ["serve", "--port", "\(port)"], in: self.folder, name: "replica\(number).")
     }
 
     @discardableResult
-    public func stop() -> Int32 {
-        defer { self.program = nil }
-        return self.program?.stop() ?? 0
-    }
+    public func stop() -> Int32 { self.daemon.stop() }
 
     /// Ends the program as a power cut would.
-    public func kill() {
-        self.program?.kill()
-        self.program = nil
-    }
+    public func kill() { self.daemon.kill() }
 }

@@ -63,13 +63,8 @@ extension Cloud {
                 let settings = try options.start(.cloud, overrides: ["http.host": host, "http.port": port.map { "\($0)" }])
                 let cloud = try CloudProgram(settings)
                 let logger = cloud.logger
-                let services = try await cloud.services { port in
+                try await cloud.run { port in
                     logger.notice("ready", metadata: ["port": "\(port)", "version": "\(DataSyncVersion.current)", "storage": "\(cloud.storage.database.name)"])
-                }
-                do { try await services.run() } catch let error as DataSyncError { throw error } catch {
-                    throw DataSyncError(
-                        .invalidConfiguration, operation: "serve",
-                        detail: "the server cannot listen at \(settings.text("http.host") ?? ""):\(settings.text("http.port") ?? ""): \(error)")
                 }
                 await SyncEnvironment.program.passes(.cloudShutdown)
                 await cloud.storage.close()

@@ -65,9 +65,8 @@ extension Local {
                 boundHeaps()
                 let local = try LocalProgram(try options.start(.local, overrides: ["schedule.interval": interval]))
                 let agent = try await local.agent()
-                let services = try local.services(agent)
                 local.logger.info("starting", metadata: ["branch": "\(agent.id)", "storage": "\(local.storage.database.name)"])
-                try await services.run()
+                try await local.run(agent)
                 await local.storage.close()
                 local.logger.notice("stopped")
             }

@@ -63,6 +63,23 @@ struct MappedCompany: Sendable {
 }
 
 @Suite(.serialized) struct MappedSyncTests {
+    /// SQLite locks the whole file: there is no row to be locked alone.
+    @Test(arguments: TestDatabase.available.filter { !$0.isSQLite })
+    func aRowThatAnApplicationKeepsLockedHoldsUpItsTypeAlone(kind: TestDatabase) async throws {
+        let company = try await MappedCompany(kind)
+        try await company.write([(1, "member:1", Shop.member(1))], at: company.branch)
+        #expect(try await company.agent.cycle().pushed == [.applied: 1])
+        try await company.write([(1, "member:1", Shop.member(1)), (2, "order:1", Shop.order(1, lines: [Shop.line(1, 1)]))], at: company.branch)
+        try await company.cloud.storage.withTransaction { transaction in
+            _ = try await transaction.query(Bench.mark("select id from member where id = 1 for update"), [])
+            let report = try await company.agent.cycle()
+            #expect(report.pushed == [.applied: 1])
+            #expect(report.stopped.keys.sorted() == [1])
+        }
+        #expect(try await company.cloud.texts("select count(*) from orders") == [["1"]])
+        #expect(try await company.branch.texts("select count(*) from sync_data where fail_num > 0") == [["0"]])
+    }
+
     @Test(arguments: TestDatabase.available)
     func oneBadRecordInAChunkIsFoundAndTheOthersAreApplied(kind: TestDatabase) async throws {
         let company = try await MappedCompany(kind)

@@ -60,7 +60,7 @@ struct SaleType: BusinessType {
         let found = try await transaction.execute(
             "update product set stock = stock - ? where id = ?", [.int(sale.quantity), .int(sale.product)])
         // Not a failure: the sale waits until the product is there.
-        guard found == 1 else { throw RecordFault.missingDependency(detail: "product:\(sale.product)") }
+        guard found == 1 else { throw RecordFault.missingDependency(on: EntityKey("product:\(sale.product)")) }
     }
 }
 // end of example

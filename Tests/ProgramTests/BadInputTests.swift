@@ -19,6 +19,11 @@ extension WithPrograms {
             ("storage:\n  url: sqlite:./branch.sqlite\nlimits:\n  batch_records: many\n", "limits.batch_records"),
             ("storage:\n  url: sqlite:./branch.sqlite\nlimits:\n  record_bytes: 99999999\n", "record"),
             ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  interval: soon\n", "schedule.interval"),
+            ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  watch: 0s\n", "schedule.watch is '0s', which is not a time of at least 1ms"),
+            ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  backoff: 0s\n", "schedule.backoff is '0s', which is not a time of at least 1ms"),
+            ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  backoff_max: 500ms\n", "schedule.backoff_max is '500ms', which is not at least"),
+            ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  alarm: 0s\n", "schedule.alarm is '0s', which is not a time of at least 1s"),
+            ("storage:\n  url: sqlite:./branch.sqlite\nhttp:\n  deadline: 0s\n", "http.deadline is '0s', which is not a time of at least 1s"),
             ("storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - id: 1\n", "is missing"),
             (Self.withType("everywhere", "{table: item, key: [id], columns: [name]}"), "is none of up, origin, all"),
             (Self.withType("all", "{table: goods, key: [id], columns: [name]}"), "there is no such table"),
@@ -34,6 +39,35 @@ extension WithPrograms {
                 #expect(result.status == 78)
                 #expect(result.complaints.contains(message), "\(result.complaints)")
                 #expect(!result.complaints.contains("Error("), "an error's insides were shown: \(result.complaints)")
+            }
+        }
+
+        @Test(arguments: ["0s", "500ms"])
+        func aTimeWithoutWhichTheCloudWouldCloseEveryConnectionIsRefused(idle: String) async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                _ = try desk.run(.cloud, "init")
+                // `serve` reads it in the same place; accepted by mistake, it would serve and never end.
+                let result = try desk.run(.cloud, "config", "check", "--set", "http.idle=\(idle)")
+                #expect(result.status == 78)
+                #expect(result.complaints.contains("http.idle is '\(idle)', which is not a time of at least 1s"), "\(result.complaints)")
+            }
+        }
+
+        /// Whoever holds the port may let go of it: a service manager starts the program again.
+        @Test func aPortThatSomebodyElseHasIsWorthTryingAgain() async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                let cloud = try desk.open()
+                defer { cloud.stop() }
+                let second = try desk.run(.cloud, "serve")
+                #expect(second.status == 69)
+                #expect(second.complaints.contains("cannot listen at 127.0.0.1:\(desk.port)"), "\(second.complaints)")
+                let agent = try desk.run(.local, "run", "--set", "health.port=\(desk.port)")
+                #expect(agent.status == 69)
+                #expect(agent.complaints.contains("cannot listen at 127.0.0.1:\(desk.port)"), "\(agent.complaints)")
+                // No wait opens a name that is nobody's.
+                #expect(try desk.run(.cloud, "serve", "--host", "not a name").status == 78)
             }
         }
 

@@ -47,7 +47,7 @@ extension Agent {
         try await self.retryDue(&report)
         // A gap closes the session; what is left waits for the next.
         guard self.state.withLock({ $0.session != nil }) else { return report }
-        try await self.pull(&report)
+        if try await self.pull(&report) { try await self.retryDue(&report) }
         if hasMoreToNumber { report.hasMore = true }
         return report
     }

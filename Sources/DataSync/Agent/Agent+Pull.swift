@@ -6,20 +6,22 @@ extension Agent {
     /// Fetches what is new and takes it in, and tells the cloud what became of it.
     ///
     /// While one answer is taken in the next is fetched, and the cloud is told of the one before.
-    func pull(_ report: inout CycleReport) async throws {
+    /// - Returns: Whether records that waited for something are due now, since it came.
+    func pull(_ report: inout CycleReport) async throws -> Bool {
         let session = try self.session()
         let received = try await self.storage.withTransaction(.snapshot) {
             try await $0.positions(from: .cloud, epoch: session.logEpoch)
         }
         let cursors = self.pullable(session, &report).reduce(into: [:]) { $0[$1] = received[$1]?.position ?? .start }
         var work = try await self.fetch(cursors, session)
+        var hasReleased = false
         // A cycle ends, though there be more: own records must not wait for a long load.
         for round in 1...Self.pullsMax {
             let current = work
             let isLast = !current.hasMore || round == Self.pullsMax || Task.isShuttingDownGracefully
             async let next = isLast ? nil : self.fetch(current.following, session)
             async let told: Void = round == 1 ? () : self.acknowledge()
-            let isWhole = try await self.takeIn(current, &report)
+            let isWhole = try await self.takeIn(current, &report, hasReleased: &hasReleased)
             try await told
             let fetched = try await next
             // Of a type that stopped, what was fetched ahead begins behind a gap.
@@ -31,6 +33,7 @@ extension Agent {
         }
         try await self.acknowledge()
         if !self.state.withLock({ $0.reports.isEmpty }) { try await self.unitWithReports(session.logEpoch) { _ in } }
+        return hasReleased
     }
 
     private static var pullsMax: Int { 20 }
@@ -71,7 +74,7 @@ extension Agent {
     /// Takes in pulled records, chunk by chunk. The outcomes of own records go into the first transaction, before the
     /// records: they were read from the same state of the cloud, and decide who prevails.
     /// - Returns: Whether all of the answer was taken in.
-    private func takeIn(_ fetched: PullWork, _ report: inout CycleReport) async throws -> Bool {
+    private func takeIn(_ fetched: PullWork, _ report: inout CycleReport, hasReleased: inout Bool) async throws -> Bool {
         var work = fetched
         var outcomes = try await self.news(among: work.outcomes)
         let ends = work.positionsWithoutRecords
@@ -94,7 +97,7 @@ extension Agent {
             do {
                 let (current, own) = (work, outcomes)
                 if hasBegun { await self.environment.passes(.pullBetweenChunks) }
-                let dispositions = try await self.unitWithReports(current.logEpoch) { transaction in
+                let taken = try await self.unitWithReports(current.logEpoch) { transaction in
                     try await self.note(own, in: transaction)
                     await self.environment.passes(.pullAfterOutcomes)
                     let counts = try await self.takeIn(indices, of: current, in: transaction)
@@ -104,15 +107,27 @@ extension Agent {
                 await self.environment.passes(.pullAfterCommit)
                 hasBegun = true
                 outcomes = []
-                for (disposition, count) in dispositions { report.pulled[disposition, default: 0] += count }
-                self.passed(Set(indices.map { current.items[$0].type }))
+                for (disposition, count) in taken.counts { report.pulled[disposition, default: 0] += count }
+                hasReleased = hasReleased || taken.hasReleased
+                work.notePassed(taken.passed)
+                // A type that stops because nothing passes does not flow again yet.
+                self.passed(Set(indices.map { current.items[$0].type }).subtracting(current.stopped))
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .stopped(let type, _): work.stop(type)
                 case .systemFault(let type, let error):
                     work.stop(type)
                     self.stop(type, because: error, &report)
-                case .blamed(let index, let fault): work.blame(index, fault)
+                case .suspected(let type, let index):
+                    work.stop(type, from: index)
+                    let detail = "every record of the type is refused alike, \(self.limits.suspectsMax) are held: it stops until one passes"
+                    self.stop(type, because: DataSyncError(.storageFailed, operation: "pull", detail: detail), &report)
+                case .blamed(let index, let fault):
+                    work.blame(index, fault)
+                    if work.isWorthHalving(chunk) {
+                        queue.halve(chunk)
+                        continue
+                    }
                 case .existing: preconditionFailure("a branch makes no guesses")
                 case .someBlamed:
                     queue.halve(chunk)
@@ -130,10 +145,16 @@ extension Agent {
         return work.stopped.isEmpty
     }
 
+    private struct Taken {
+        var counts: [Disposition: Int] = [:]
+        var passed: Set<BusinessTypeID> = []
+        var hasReleased = false
+    }
+
     /// Takes in the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.
     private func takeIn(
         _ indices: [Int], of work: PullWork, in transaction: Storage.Transaction
-    ) async throws -> [Disposition: Int] {
+    ) async throws -> Taken {
         // The position decides what is new: where a commit of unknown outcome had succeeded, all of it is there.
         let received = try await transaction.positions(from: .cloud, epoch: work.logEpoch)
         let indices = indices.filter { work.items[$0].log.logSeq > received[work.items[$0].type]?.position.number ?? 0 }
@@ -141,8 +162,8 @@ extension Agent {
         // An entity has a version above what comes next in the log only where the cloud accepted a record of this branch.
         let written = try await transaction.typesNumbered(by: self.id)
         let states = try await transaction.entities(entities.filter { written.contains($0.type) }.sorted())
-        let hasOpen = try await transaction.hasOpenMemos(at: self.id, from: .cloud)
-        let open = hasOpen ? try await transaction.openEntities(at: self.id, from: .cloud, among: entities) : []
+        let known = try await transaction.openMemos(at: self.id, from: .cloud)
+        let open = known.fromSender ? try await transaction.openEntities(at: self.id, from: .cloud, among: entities) : []
         let met = try await self.metBefore(indices, of: work, in: transaction)
         var judge = PullJudge(blocked: open, versions: states.mapValues(\.version), met: met)
         var toApply: [(index: Int, prepared: PreparedRecord)] = []
@@ -159,23 +180,58 @@ extension Agent {
             case .apply(let prepared): toApply.append((index, prepared))
             }
         }
+        var taken = Taken(passed: Set(toApply.map { work.items[$0.index].type }))
+        var cleared = try await self.suspect(
+            &judge, passing: taken.passed, indices, of: work, received: received.mapValues(\.position.number), hasSuspects: known.suspects,
+            in: transaction)
+        // Others pass: the fault was theirs.
+        if known.suspects { cleared.formUnion(taken.passed) }
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
         await self.environment.passes(.pullMid)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         try await self.keepUIDs(of: indices, of: work, in: transaction)
-        let now = self.environment.wallTime()
+        let now = try await self.now(in: transaction)
         // In the order of the log: the rows of an entity are tried in the order in which they were inserted.
-        let memos = judge.setAside.sorted { $0.key < $1.key }.map {
-            work.memo(for: $0.key, outcome: $0.value, now: now, limits: self.limits)
+        var memos = judge.setAside.sorted { $0.key < $1.key }.map {
+            work.memo(for: $0.key, outcome: $0.value, needs: judge.needs[$0.key], now: now, limits: self.limits)
         }
+        if !cleared.isEmpty {
+            _ = try await transaction.endSuspicion(
+                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now.wall + self.limits.retryDelays[0].milliseconds)
+        }
+        let arrivals = Arrivals(toApply.lazy.map(\.prepared))
+        if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.wall, in: transaction) }
+        arrivals.release(&memos, limits: self.limits, now: now.wall)
+        if memos.contains(where: { $0.needs != nil && $0.nextTry <= now.wall }) { taken.hasReleased = true }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         try await self.raise(toApply.map { work.items[$0.index].log }, in: transaction)
         try await self.move(to: work.positions(after: indices), logEpoch: work.logEpoch, in: transaction)
-        var counts: [Disposition: Int] = [:]
-        if superseded > 0 { counts[.superseded] = superseded }
-        if !toApply.isEmpty { counts[.applied] = toApply.count }
-        for outcome in judge.setAside.values { counts[outcome.disposition, default: 0] += 1 }
-        return counts
+        if superseded > 0 { taken.counts[.superseded] = superseded }
+        if !toApply.isEmpty { taken.counts[.applied] = toApply.count }
+        for outcome in judge.setAside.values { taken.counts[outcome.disposition, default: 0] += 1 }
+        return taken
+    }
+
+    /// Sets aside as suspects what is refused alike while nothing passes.
+    /// - Returns: The types whose suspects are at fault after all.
+    /// - Throws: ``ChunkSetback`` where there is no room for all of them.
+    private func suspect(
+        _ judge: inout PullJudge, passing: Set<BusinessTypeID>, _ indices: [Int], of work: PullWork, received: [BusinessTypeID: Int64],
+        hasSuspects: Bool, in transaction: Storage.Transaction
+    ) async throws -> Set<BusinessTypeID> {
+        var cleared: Set<BusinessTypeID> = []
+        let refused = judge.setAside.sorted { $0.key < $1.key }.compactMap { index, outcome in
+            Suspicion.Refused(index: index, entity: work.items[index].log.entity, outcome: outcome)
+        }
+        for (type, refused) in Dictionary(grouping: refused, by: \.entity.type) where !passing.contains(type) && !work.passed.contains(type) {
+            let verdict = try await transaction.suspicion(
+                of: refused, in: work.line(type), after: received[type] ?? 0, hasSuspects: hasSuspects,
+                mayComeMore: work.hasMore(of: type, after: indices, than: Set(refused.map(\.entity))), limits: self.limits)
+            if let index = verdict.firstWithoutRoom { throw ChunkSetback.suspected(type, index) }
+            if verdict.clearsHeld { cleared.insert(type) }
+            judge.suspect(verdict.suspects)
+        }
+        return cleared
     }
 
     /// What is known of records that came under other places or numbers before. Only where a database was restored can there be any.

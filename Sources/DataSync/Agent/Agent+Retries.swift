@@ -8,13 +8,29 @@ extension Agent {
         let due = try await self.storage.withTransaction(.snapshot) {
             try await $0.dueMemos(at: self.id, time: now, limit: limit)
         }
-        for id in due { try await self.retry(id, byPerson: false, &report) }
+        for id in due {
+            guard let tried = try await self.tryAgain(id, byPerson: false, &report) else { continue }
+            if tried.hasReleased { report.hasMore = true }
+        }
         if due.count == limit { report.hasMore = true }
+    }
+
+    /// What came of a try.
+    private struct Try {
+        var outcome: Outcome
+        /// What the record waits for, if it does.
+        var needs: Dependency?
+        /// Whether records that waited for this one are due now.
+        var hasReleased = false
     }
 
     /// - Returns: How the record stands afterwards; nil if it was not tried.
     @discardableResult
     func retry(_ id: Int64, byPerson: Bool, _ report: inout CycleReport) async throws -> Outcome? {
+        try await self.tryAgain(id, byPerson: byPerson, &report)?.outcome
+    }
+
+    private func tryAgain(_ id: Int64, byPerson: Bool, _ report: inout CycleReport) async throws -> Try? {
         // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
         guard let tries = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id)?.tries }) else { return nil }
         var blamed: RecordFault?
@@ -31,7 +47,7 @@ extension Agent {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
                 case .ownChanges: isChangedHere = true
-                case .someBlamed, .existing: preconditionFailure("one record is applied, and its entity is looked at")
+                case .someBlamed, .existing, .suspected: preconditionFailure("one record is applied, and its entity is looked at")
                 case .stopped: return nil
                 case .systemFault(let type, let error):
                     self.stop(type, because: error, &report)
@@ -45,16 +61,18 @@ extension Agent {
     private func retry(
         _ id: Int64, after tries: Int, byPerson: Bool, blamed: RecordFault?, isChangedHere: Bool,
         in transaction: Storage.Transaction
-    ) async throws -> Outcome? {
+    ) async throws -> Try? {
         let runningTime = self.environment.runningTime()
         guard var memo = try await transaction.memo(id), memo.line.receiver == self.id else { return nil }
-        guard memo.tries == tries else { return memo.outcome }
-        guard memo.holdsPayload, memo.disposition.isOpen || (byPerson && memo.disposition == .dead) else { return nil }
-        guard let handler = self.types[memo.line.type],
-            byPerson || self.state.withLock({ $0.breaker.wait(for: memo.line.type, at: runningTime) }) == nil
-        else {
+        guard memo.tries == tries else { return Try(outcome: memo.outcome) }
+        guard memo.holdsPayload, memo.disposition.isOpen || (byPerson && memo.disposition == .dead),
+            // A try since it was found to be due may have postponed it.
+            byPerson || memo.nextTry <= self.environment.wallTime()
+        else { return nil }
+        let wait = self.state.withLock { $0.breaker.wait(for: memo.line.type, at: runningTime) }
+        guard let handler = self.types[memo.line.type], byPerson || wait == nil else {
             // Else those of a type that stands still would be found first each time, and no others.
-            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay
+            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }
@@ -62,17 +80,24 @@ extension Agent {
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         await self.environment.passes(.retryAfterGuard)
         memo.tries += 1
-        let now = self.environment.wallTime()
+        let now = try await self.now(in: transaction)
         let wasDead = memo.disposition == .dead
-        let outcome = try await self.attempt(
+        let tried = try await self.attempt(
             memo, handler: handler, blamed: blamed, isChangedHere: isChangedHere, now: now, in: transaction)
-        memo.note(outcome)
-        if wasDead, outcome.disposition != .applied, outcome.disposition != .superseded { memo.disposition = .dead }
+        memo.note(tried.outcome, needs: tried.needs)
+        if wasDead, tried.outcome.disposition != .applied, tried.outcome.disposition != .superseded {
+            memo.disposition = .dead
+            memo.needs = nil
+        }
         memo.attempts = min(memo.attempts, Outcome.attemptsMax)
-        memo.nextTry = now + self.limits.delay(after: memo.outcome, tries: memo.tries).milliseconds
+        memo.nextTry = now.wall + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
         try await transaction.updateMemos([memo])
+        if memo.disposition == .suspect {
+            // One of them is probed at a time, and another the next time.
+            try await transaction.postponeSuspects(at: self.id, from: .cloud, type: memo.line.type, time: memo.nextTry)
+        }
         if memo.disposition.isSettled {
-            try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now)
+            try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now.wall)
         }
         await self.environment.passes(.retryBeforeCommit)
         self.logger.info(
@@ -81,29 +106,41 @@ extension Agent {
                 "record": "\(memo.line.type)/\(memo.number)", "is": "\(memo.disposition.name)", "reason": "\(memo.reason)",
                 "attempts": "\(memo.attempts)",
             ])
-        return memo.outcome
+        return Try(outcome: memo.outcome, hasReleased: tried.hasReleased)
     }
 
     private func attempt(
         _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, isChangedHere: Bool,
-        now: Int64, in transaction: Storage.Transaction
-    ) async throws -> Outcome {
+        now: Moment, in transaction: Storage.Transaction
+    ) async throws -> Try {
         let definition = handler.definition
-        let superseded = Outcome(.superseded, reason: .superseded, attempts: memo.attempts)
+        let superseded = Try(outcome: Outcome(.superseded, reason: .superseded, attempts: memo.attempts))
         switch definition.kind {
         case .state:
             let version = try await transaction.entities([memo.entity])[memo.entity]?.version ?? 0
             if isChangedHere || version > memo.number { return superseded }
         case .action:
             let first = try await transaction.firstOpenMemo(at: self.id, from: .cloud, of: memo.entity)
-            if let first, first != memo.id { return Outcome(.parked, reason: .behind, attempts: memo.attempts) }
+            if let first, first != memo.id { return Try(outcome: Outcome(.parked, reason: .behind, attempts: memo.attempts)) }
         }
-        if let fault = try await self.apply(memo, handler: handler, blamed: blamed, in: transaction) {
-            let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
-            return Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
+        let applied: PreparedRecord
+        switch try await self.apply(memo, handler: handler, blamed: blamed, in: transaction) {
+        case .success(let prepared): applied = prepared
+        case .failure(var fault):
+            let isTooOld = now.age - memo.since > self.limits.waitingAgeMax.milliseconds
+            if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
+            let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
+            return Try(outcome: outcome, needs: outcome.disposition == .waiting ? fault.dependency : nil)
         }
         await self.environment.passes(.retryAfterApply)
-        guard definition.kind == .state else { return .applied(version: memo.number) }
+        let arrivals = Arrivals(applied, neededBefore: memo.needs)
+        var hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.wall, in: transaction)
+        // Now that one passes, the others are tried.
+        let cleared = try await transaction.endSuspicion(
+            at: self.id, from: .cloud, types: [memo.line.type], attempts: 0, time: now.wall)
+        hasReleased = hasReleased || cleared > 0
+        let done = Try(outcome: .applied(version: memo.number), hasReleased: hasReleased)
+        guard definition.kind == .state else { return done }
         let isOwn = self.isOfOwnScope(memo.entity)
         let changed = try await transaction.unsettledNames(among: isOwn ? [EntityName(type: definition.id, key: memo.record.key)] : [])
         guard changed.isEmpty else { throw ChunkSetback.ownChanges(changed) }
@@ -113,20 +150,20 @@ extension Agent {
                 home: memo.scope.isBranch ? memo.scope : memo.record.origin,
                 audience: definition.route.isScopedByHome ? .server(self.id) : .all)
         ])
-        return .applied(version: memo.number)
+        return done
     }
 
-    /// - Returns: What is held against the record, with nothing changed; nil if it is applied.
+    /// - Returns: The record, applied, or what is held against it, with nothing changed.
     private func apply(
         _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?,
         in transaction: Storage.Transaction
-    ) async throws -> RecordFault? {
-        if let blamed { return blamed }
+    ) async throws -> Result<PreparedRecord, RecordFault> {
+        if let blamed { return .failure(blamed) }
         let prepared: PreparedRecord
-        do throws(RecordFault) { prepared = try handler.prepare(memo.record, scope: memo.scope) } catch { return error }
+        do throws(RecordFault) { prepared = try handler.prepare(memo.record, scope: memo.scope) } catch { return .failure(error) }
         do { try await handler.apply([prepared], in: transaction) } catch {
             throw try ChunkSetback(error, type: memo.line.type, indices: [0])
         }
-        return nil
+        return .success(prepared)
     }
 }

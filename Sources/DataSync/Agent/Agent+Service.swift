@@ -78,6 +78,7 @@ extension Agent: Service {
                 if !report.isIdle { self.logger.info("cycle", metadata: ["did": "\(report.summary)"]) }
                 await self.note(report, error: nil)
                 try await self.answer(requests, with: AgentReply(report))
+                try await self.removeOld()
             } catch is CancellationError {
                 return
             } catch let error as DataSyncError where [.leaseLost, .leaseHeld, .storageNotReady, .storageTooNew].contains(error.code) {

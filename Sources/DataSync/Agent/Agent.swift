@@ -100,6 +100,18 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         }
     }
 
+    /// Removes what is older than the retention, once an hour.
+    func removeOld() async throws {
+        guard self.state.withLock({ $0.retention.isDue(at: self.environment.runningTime()) }) else { return }
+        while try await self.unit({ try await $0.removeOld(self.limits, age: self.age(in: $0)) }) > 0 {
+            try await self.environment.sleepUnlessShuttingDown(for: .milliseconds(20))
+        }
+    }
+
+    func now(in transaction: Storage.Transaction) async throws -> Moment {
+        Moment(wall: self.environment.wallTime(), age: try await self.age(in: transaction))
+    }
+
     /// Running time of the database, in milliseconds.
     func age(in transaction: Storage.Transaction) async throws -> Int64 {
         var age = self.state.withLock { $0.age }
@@ -147,6 +159,7 @@ struct AgentState: Sendable {
     var sweep = OutboxSweep()
     var gaps = OutboxGaps()
     var age = Age()
+    var retention = Retention()
     var pushWindow = PushWindow()
     var pullWindow = PushWindow()
     var health = AgentHealth()

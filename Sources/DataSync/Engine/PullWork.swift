@@ -33,7 +33,10 @@ struct PullWork: Sendable {
     private(set) var blamed: [Int: RecordFault] = [:]
     /// Entities of which this branch has a change that is not settled: the cloud will decide by that one (rule 2).
     private(set) var changedHere: Set<EntityName> = []
-    private(set) var stopped: Set<BusinessTypeID> = []
+    /// Types that are not taken in further, with the first record that is not.
+    private var stops: [BusinessTypeID: Int] = [:]
+    /// Types of which a record of this answer was applied.
+    private(set) var passed: Set<BusinessTypeID> = []
     /// The place up to which the log was read for each type.
     private let ends: [BusinessTypeID: Position]
     /// The last item of each type.
@@ -75,7 +78,19 @@ struct PullWork: Sendable {
             bytesMax: limits.chunkBytesMax)
     }
 
-    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { !self.stopped.contains(self.items[$0].type) } }
+    var stopped: Set<BusinessTypeID> { Set(self.stops.keys) }
+
+    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { $0 < self.stops[self.items[$0].type] ?? .max } }
+
+    /// Whether so many of a chunk were refused, each at the price of a run, that smaller ones are better: where a whole type is refused,
+    /// the first of them fill the room for suspects, and the rest is not tried.
+    func isWorthHalving(_ chunk: Range<Int>) -> Bool { chunk.count > 1 && chunk.count { self.blamed[$0] != nil }.isMultiple(of: 16) }
+
+    /// Whether records of other entities than `entities` come after those at `indices`.
+    func hasMore(of type: BusinessTypeID, after indices: [Int], than entities: Set<EntityID>) -> Bool {
+        guard let last = indices.last else { return false }
+        return self.items[(last + 1)...].contains { $0.type == type && !entities.contains($0.log.entity) }
+    }
 
     /// Where the types stand after the records at `indices`: for a type whose records end there, where the reading ended.
     func positions(after indices: [Int]) -> [BusinessTypeID: Position] {
@@ -92,7 +107,10 @@ struct PullWork: Sendable {
     /// Types of which the log was read over own records only.
     var positionsWithoutRecords: [BusinessTypeID: Position] { self.ends.filter { self.lastIndex[$0.key] == nil } }
 
-    mutating func stop(_ type: BusinessTypeID) { self.stopped.insert(type) }
+    /// - Parameter index: The first record that is not taken in.
+    mutating func stop(_ type: BusinessTypeID, from index: Int = 0) { self.stops[type] = min(index, self.stops[type] ?? .max) }
+
+    mutating func notePassed(_ types: Set<BusinessTypeID>) { self.passed.formUnion(types) }
 
     mutating func blame(_ index: Int, _ fault: RecordFault) {
         precondition(self.blamed.updateValue(fault, forKey: index) == nil, "a record was applied after it was blamed")
@@ -105,13 +123,13 @@ struct PullWork: Sendable {
     }
 
     /// The memo row of a record that was taken in and not applied.
-    func memo(for index: Int, outcome: Outcome, now: Int64, limits: SyncLimits) -> Memo {
+    func memo(for index: Int, outcome: Outcome, needs: Dependency?, now: Moment, limits: SyncLimits) -> Memo {
         let item = self.items[index].log
         var memo = Memo(
             line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
             holdsPayload: outcome.disposition.isOpen, disposition: outcome.disposition, reason: outcome.reason,
             detail: outcome.detail, attempts: outcome.attempts, tries: outcome.reason == .behind ? 0 : 1,
-            nextTry: now + limits.delay(after: outcome, tries: 1).milliseconds, created: now)
+            nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds, created: now.wall, since: now.age, needs: needs)
         if !memo.holdsPayload { memo.record.payload = "" }
         return memo
     }
@@ -141,6 +159,8 @@ struct PullJudge: Sendable {
     private let versions: [EntityID: Int64]
     private let met: Met
     private(set) var setAside: [Int: Outcome] = [:]
+    /// What those of them that are waiting wait for.
+    private(set) var needs: [Int: Dependency] = [:]
 
     init(blocked: Set<EntityID>, versions: [EntityID: Int64], met: Met = Met()) {
         self.met = met
@@ -163,11 +183,24 @@ struct PullJudge: Sendable {
         if item.kind == .action, self.blocked.contains(record.entity) {
             return self.set(Outcome(.parked, reason: .behind), record, index)
         }
-        if let blamed { return self.set(Outcome(blamed, attemptsBefore: 0), record, index) }
+        if let blamed { return self.set(blamed, record, index) }
         switch reading {
         case .success(let prepared): return .apply(prepared)
-        case .failure(let fault): return self.set(Outcome(fault, attemptsBefore: 0), record, index)
+        case .failure(let fault): return self.set(fault, record, index)
         }
+    }
+
+    /// Takes in that records which are set aside are not to be counted: the fault may not be theirs.
+    mutating func suspect(_ indices: Set<Int>) {
+        for index in indices {
+            self.setAside[index]?.disposition = .suspect
+            self.setAside[index]?.attempts = 0
+        }
+    }
+
+    private mutating func set(_ fault: RecordFault, _ record: LogRecord, _ index: Int) -> Verdict {
+        self.needs[index] = fault.dependency
+        return self.set(Outcome(fault, attemptsBefore: 0), record, index)
     }
 
     private mutating func set(_ outcome: Outcome, _ record: LogRecord, _ index: Int) -> Verdict {

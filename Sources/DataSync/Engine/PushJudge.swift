@@ -11,6 +11,8 @@ struct PushJudge: Sendable {
     private var blocked: Set<EntityID>
     /// What became of the records that are not applied, by index.
     private(set) var setAside: [Int: Outcome] = [:]
+    /// What those of them that are waiting wait for.
+    private(set) var needs: [Int: Dependency] = [:]
 
     init(blocked: Set<EntityID>) { self.blocked = blocked }
 
@@ -29,15 +31,28 @@ struct PushJudge: Sendable {
             if self.isBlocked(item) { return self.set(Outcome(.parked, reason: .behind), item, index) }
             fault = refusal
         }
-        return self.set(Outcome(fault, attemptsBefore: 0), item, index)
+        return self.set(fault, item, index)
     }
 
     /// Takes in that a record which was to be applied is refused after all.
     mutating func refuse(_ item: PushWork.Item, at index: Int, _ fault: RecordFault) {
-        _ = self.set(Outcome(fault, attemptsBefore: 0), item, index)
+        _ = self.set(fault, item, index)
+    }
+
+    /// Takes in that records which are set aside are not to be counted: the fault may not be theirs.
+    mutating func suspect(_ indices: Set<Int>) {
+        for index in indices {
+            self.setAside[index]?.disposition = .suspect
+            self.setAside[index]?.attempts = 0
+        }
     }
 
     private func isBlocked(_ item: PushWork.Item) -> Bool { item.entity.map { self.blocked.contains($0) } ?? false }
+
+    private mutating func set(_ fault: RecordFault, _ item: PushWork.Item, _ index: Int) -> Verdict {
+        self.needs[index] = fault.dependency
+        return self.set(Outcome(fault, attemptsBefore: 0), item, index)
+    }
 
     private mutating func set(_ outcome: Outcome, _ item: PushWork.Item, _ index: Int) -> Verdict {
         self.setAside[index] = outcome

@@ -57,7 +57,10 @@ struct PushWork: Sendable {
     /// What was found to be wrong with single records while they were applied.
     private(set) var blamed: [Int: RecordFault] = [:]
     private var outcomes: [Outcome?] = []
-    private var stops: [BusinessTypeID: PushStop] = [:]
+    /// Types that are not received further, with the first record that is not.
+    private var stops: [BusinessTypeID: (stop: PushStop, from: Int)] = [:]
+    /// Types of which a record of this request was applied.
+    private(set) var passed: Set<BusinessTypeID> = []
     private let runs: [Range<Int>]
 
     /// Reads every payload, before any transaction is begun.
@@ -130,8 +133,20 @@ struct PushWork: Sendable {
         SyncLimits.chunks(of: self.items.map(\.bytes), recordsMax: limits.chunkRecordsMax, bytesMax: limits.chunkBytesMax)
     }
 
-    /// The records of a chunk whose type was not stopped.
-    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { self.stops[self.items[$0].type] == nil } }
+    /// The records of a chunk before which their type was not stopped.
+    func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { $0 < self.stops[self.items[$0].type]?.from ?? .max } }
+
+    /// Whether so many of a chunk were refused, each at the price of a run, that smaller ones are better: where a whole type is refused,
+    /// the first of them fill the room for suspects, and the rest is not tried.
+    func isWorthHalving(_ chunk: Range<Int>) -> Bool { chunk.count > 1 && chunk.count { self.blamed[$0] != nil }.isMultiple(of: 16) }
+
+    /// Whether records of other entities than `entities` come after those at `indices`.
+    func hasMore(of type: BusinessTypeID, after indices: [Int], than entities: Set<EntityID>) -> Bool {
+        guard let last = indices.last else { return false }
+        return self.items[(last + 1)...].contains { item in
+            item.type == type && item.entity.map { !entities.contains($0) } ?? false
+        }
+    }
 
     struct Split {
         var duplicates: [Int] = []
@@ -185,8 +200,10 @@ struct PushWork: Sendable {
 
     // MARK: - Decisions
 
-    mutating func stop(_ type: BusinessTypeID, _ stop: PushStop) {
-        if self.stops[type] == nil { self.stops[type] = stop }
+    /// - Parameter index: The first record that is not received.
+    mutating func stop(_ type: BusinessTypeID, _ stop: PushStop, from index: Int = 0) {
+        if let known = self.stops[type], known.from <= index { return }
+        self.stops[type] = (stop, index)
     }
 
     mutating func blame(_ index: Int, _ fault: RecordFault) {
@@ -194,15 +211,25 @@ struct PushWork: Sendable {
         precondition(self.blamed.updateValue(fault, forKey: index) == nil, "a record was applied after it was blamed")
     }
 
-    mutating func note(_ outcomes: [(index: Int, outcome: Outcome)]) {
-        for (index, outcome) in outcomes { self.outcomes[index] = outcome }
+    /// - Parameter cleared: Types of which no record is a suspect any more.
+    mutating func note(_ outcomes: [(index: Int, outcome: Outcome)], cleared: Set<BusinessTypeID> = []) {
+        for (index, outcome) in outcomes {
+            self.outcomes[index] = outcome
+            if outcome.disposition == .applied, !outcome.isDuplicate { self.passed.insert(self.items[index].type) }
+        }
+        // Where one passes, or is refused unlike the others, the suspects of the type were parked in that transaction.
+        let cleared = cleared.union(self.passed)
+        for index in self.items.indices where self.outcomes[index]?.disposition == .suspect && cleared.contains(self.items[index].type) {
+            self.outcomes[index]?.disposition = .parked
+            self.outcomes[index]?.attempts = 1
+        }
     }
 
     func answer(asked: [NumberedOutcome]) -> PushAnswer {
         PushAnswer(
             runs: self.runs.map { range in
                 let outcomes = range.prefix { self.outcomes[$0] != nil }.compactMap { self.outcomes[$0] }
-                let stop = outcomes.count < range.count ? self.stops[self.items[range.lowerBound].type] : nil
+                let stop = outcomes.count < range.count ? self.stops[self.items[range.lowerBound].type]?.stop : nil
                 return PushRunAnswer(outcomes: outcomes, stop: stop)
             },
             outcomes: asked)
@@ -213,7 +240,7 @@ struct PushWork: Sendable {
     }
 
     /// The memo row of a record that was received and not applied.
-    func memo(for index: Int, outcome: Outcome, now: Int64, limits: SyncLimits) -> Memo {
+    func memo(for index: Int, outcome: Outcome, needs: Dependency?, now: Moment, limits: SyncLimits) -> Memo {
         let item = self.items[index]
         let record: SyncRecord
         switch item.content {
@@ -227,7 +254,8 @@ struct PushWork: Sendable {
         var memo = Memo(
             line: self.line(item.type), number: item.synID, scope: item.entity?.scope ?? .cloud, record: record,
             holdsPayload: holdsPayload, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,
-            attempts: outcome.attempts, nextTry: now + limits.delay(after: outcome, tries: 1).milliseconds, created: now)
+            attempts: outcome.attempts, nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds,
+            created: now.wall, since: now.age, needs: needs)
         if !holdsPayload { memo.record.payload = "" }
         memo.tries = outcome.reason == .behind ? 0 : 1
         return memo

@@ -192,8 +192,18 @@ extension Hub {
             try await unit.lock(entities)
         }
         var admitted: [OutboxRow] = []
+        var arrived: [PreparedRecord] = []
         for (row, prepared) in accepted {
-            if let fault = try await unit.admit(prepared) { refused.append((row, fault)) } else { admitted.append(row) }
+            if let fault = try await unit.admit(prepared) {
+                refused.append((row, fault))
+            } else {
+                admitted.append(row)
+                arrived.append(prepared)
+            }
+        }
+        // The business rows were there before, but nothing has told those that wait for them.
+        if !arrived.isEmpty, try await transaction.openMemos(at: .cloud, from: .cloud).waiting {
+            _ = try await Arrivals(arrived).release(at: .cloud, limits: self.limits, now: self.environment.wallTime(), in: transaction)
         }
         let synIDs = try await self.takeNumbers(for: admitted + refused.map(\.row), epoch: epoch, in: transaction)
         unit.assignNumbers { synIDs[$0.uid] ?? 0 }
@@ -210,8 +220,22 @@ extension Hub {
         guard try await transaction.settleOutbox(settlements, origin: .cloud) == settlements.count else {
             throw DataSyncError(.storageBusy, operation: "number", detail: "another replica numbered the same rows")
         }
+        try await self.putBy(admitted + refused.map(\.row), synIDs, epoch: epoch, in: transaction)
         if !refused.isEmpty { try await self.insertMemos(of: refused, synIDs: synIDs, epoch: epoch, in: transaction) }
         return settlements.count
+    }
+
+    /// Notes which rows were numbered, so that they are removed after the retention.
+    private func putBy(_ rows: [OutboxRow], _ synIDs: [RecordUID: Int64], epoch: Int32, in transaction: Storage.Transaction) async throws {
+        let run = self.environment.fingerprint()
+        let manifests = Dictionary(grouping: rows, by: \.head.type).sorted { $0.key < $1.key }.map { type, rows in
+            let rows = rows.sorted { $0.id < $1.id }
+            return Manifest(
+                key: ManifestKey(epoch: epoch, type: type, firstSynID: synIDs[rows[0].uid] ?? 0), run: run,
+                entries: rows.map { Manifest.Entry(id: $0.id, createTime: $0.head.createTime, bytes: $0.head.bytes, digest: 0) },
+                settled: rows.count)
+        }
+        try await transaction.insertSentManifests(manifests, time: self.age(in: transaction))
     }
 
     private func prepareOwn(

@@ -27,16 +27,33 @@ extension Hub {
                 let isGuessing = self.mayGuess(indices, of: work)
                 if hasBegun { await self.environment.passes(.applyBetweenChunks) }
                 await self.environment.passes(.applyBeforeTransaction)
-                let outcomes = try await self.unit { try await self.receive(indices, of: current, isGuessing: isGuessing, in: $0) }
+                let (outcomes, cleared) = try await self.unit {
+                    try await self.receive(indices, of: current, isGuessing: isGuessing, in: $0)
+                }
                 await self.environment.passes(.applyAfterCommit)
                 hasBegun = true
-                work.note(outcomes)
+                work.note(outcomes, cleared: cleared)
+                for type in Set(outcomes.lazy.filter { $0.outcome.disposition == .suspect && !$0.outcome.isDuplicate }.map { current.items[$0.index].type }) {
+                    self.logger.warning(
+                        "records of several entities are refused and none passes: set aside, not counted",
+                        metadata: ["branch": "\(branch)", "type": "\(type)"])
+                }
                 self.passed(Set(outcomes.lazy.filter { $0.outcome.disposition == .applied }.map { current.items[$0.index].type }))
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .stopped(let type, let stop): work.stop(type, stop)
+                case .suspected(let type, let index):
+                    self.logger.error(
+                        "every record of a type is refused alike: the type stops for this branch until one passes",
+                        metadata: ["branch": "\(branch)", "type": "\(type)", "suspects": "\(self.limits.suspectsMax)"])
+                    work.stop(type, .stopped(retryAfter: .seconds(60)), from: index)
                 case .systemFault(let type, let error): work.stop(type, .stopped(retryAfter: self.stop(type, because: error)))
-                case .blamed(let index, let fault): work.blame(index, fault)
+                case .blamed(let index, let fault):
+                    work.blame(index, fault)
+                    if work.isWorthHalving(chunk) {
+                        queue.halve(chunk)
+                        continue
+                    }
                 case .existing: self.guess.withLock { $0.wasWrong(Set(indices.map { work.items[$0].type }), of: branch) }
                 case .someBlamed:
                     queue.halve(chunk)
@@ -63,22 +80,23 @@ extension Hub {
     /// Receives the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.
     ///
     /// - Parameter isGuessing: Whether the entities are taken for new ones.
+    /// - Returns: With the outcomes, the types of which no record is a suspect any more.
     private func receive(
         _ indices: [Int], of work: PushWork, isGuessing: Bool, in transaction: Storage.Transaction
-    ) async throws -> [(index: Int, outcome: Outcome)] {
+    ) async throws -> ([(index: Int, outcome: Outcome)], cleared: Set<BusinessTypeID>) {
         try await self.fence(work.branch, work.session, in: transaction)
         await self.environment.passes(.applyAfterFence)
-        let received = try await transaction.positions(from: work.branch, epoch: work.session.epoch)
-        let split = try work.split(indices, at: received.mapValues(\.position))
+        let received = try await transaction.positions(from: work.branch, epoch: work.session.epoch).mapValues(\.position)
+        let split = try work.split(indices, at: received)
         var outcomes = try await self.outcomesOfDuplicates(split.duplicates, of: work, in: transaction)
-        guard !split.new.isEmpty else { return outcomes }
+        guard !split.new.isEmpty else { return (outcomes, []) }
 
         let entities = split.new.compactMap { work.items[$0].entity }
         var unit = CloudUnit(hub: self, transaction: transaction)
         if isGuessing { unit.expectNew(entities) } else { try await unit.lock(entities) }
         await self.environment.passes(.applyAfterLocks)
-        let hasOpen = try await transaction.hasOpenMemos(at: .cloud, from: work.branch)
-        let open = hasOpen ? try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities)) : []
+        let known = try await transaction.openMemos(at: .cloud, from: work.branch)
+        let open = known.fromSender ? try await transaction.openEntities(at: .cloud, from: work.branch, among: Set(entities)) : []
 
         // Judge, in the order of the streams.
         var judge = PushJudge(blocked: open)
@@ -97,35 +115,69 @@ extension Hub {
                 if outcome.disposition == .dead, let entity = item.entity { unit.correct(entity, at: work.branch) }
             }
         }
+        let passing = Set(toApply.map { work.items[$0].type })
+        var cleared = try await self.suspect(
+            &judge, passing: passing, indices, of: work, received: received.mapValues(\.number), hasSuspects: known.suspects, in: transaction)
+        // Others pass: the fault was theirs.
+        if known.suspects { cleared.formUnion(passing) }
         try await self.apply(toApply, of: work, areDistinct: unit.entityCount == entities.count, in: transaction)
         await self.environment.passes(.applyMid)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
+        let now = try await self.now(in: transaction)
+        let arrivals = Arrivals(toApply.lazy.compactMap { work.items[$0].prepared })
+        // Before the counters of the log are taken: who tries one of these records holds its row and waits for a counter.
+        if !cleared.isEmpty {
+            _ = try await transaction.endSuspicion(
+                at: .cloud, from: work.branch, types: cleared, attempts: 1, time: now.wall + self.limits.retryDelays[0].milliseconds)
+        }
+        if known.waiting { _ = try await arrivals.release(at: .cloud, limits: self.limits, now: now.wall, in: transaction) }
         let places = try await unit.append()
         await self.environment.passes(.applyAfterLog)
         for (index, place) in zip(toApply, places) { outcomes.append((index, .applied(version: place))) }
 
         // What was not applied.
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
-        let now = self.environment.wallTime()
         // In the order of their streams: the rows of an entity are tried in the order in which they were inserted.
-        let memos = judge.setAside.sorted { $0.key < $1.key }.map { index, outcome in
-            work.memo(for: index, outcome: outcome, now: now, limits: self.limits)
+        var memos = judge.setAside.sorted { $0.key < $1.key }.map { index, outcome in
+            work.memo(for: index, outcome: outcome, needs: judge.needs[index], now: now, limits: self.limits)
         }
+        arrivals.release(&memos, limits: self.limits, now: now.wall)
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
 
-        let time = try await self.age(in: transaction)
-        try await transaction.insertReceipts(work.receipts(for: split.new, time: time), from: work.branch)
+        try await transaction.insertReceipts(work.receipts(for: split.new, time: now.age), from: work.branch)
         for (type, position) in split.positions {
-            let expected = received[type]?.position.number ?? 0
+            let expected = received[type]?.number ?? 0
             guard
                 try await transaction.movePosition(
                     from: work.branch, epoch: work.session.epoch, type: type, expected: expected, to: position)
             else { throw DataSyncError(.storageBusy, operation: "push", detail: "the position moved") }
         }
         await self.environment.passes(.applyAfterPositions)
-        return outcomes
+        return (outcomes, cleared)
+    }
+
+    /// Sets aside as suspects what is refused alike while nothing passes.
+    /// - Returns: The types whose suspects are at fault after all.
+    /// - Throws: ``ChunkSetback`` where there is no room for all of them.
+    private func suspect(
+        _ judge: inout PushJudge, passing: Set<BusinessTypeID>, _ indices: [Int], of work: PushWork, received: [BusinessTypeID: Int64],
+        hasSuspects: Bool, in transaction: Storage.Transaction
+    ) async throws -> Set<BusinessTypeID> {
+        var cleared: Set<BusinessTypeID> = []
+        let refused = judge.setAside.sorted { $0.key < $1.key }.compactMap { index, outcome in
+            Suspicion.Refused(index: index, entity: work.items[index].entity, outcome: outcome)
+        }
+        for (type, refused) in Dictionary(grouping: refused, by: \.entity.type) where !passing.contains(type) && !work.passed.contains(type) {
+            let verdict = try await transaction.suspicion(
+                of: refused, in: work.line(type), after: received[type] ?? 0, hasSuspects: hasSuspects,
+                mayComeMore: work.hasMore(of: type, after: indices, than: Set(refused.map(\.entity))), limits: self.limits)
+            if let index = verdict.firstWithoutRoom { throw ChunkSetback.suspected(type, index) }
+            if verdict.clearsHeld { cleared.insert(type) }
+            judge.suspect(verdict.suspects)
+        }
+        return cleared
     }
 
     /// Whether the entities of a chunk may be taken for new ones: each is its sender's own by name, and none is deleted.
@@ -246,6 +298,8 @@ enum ChunkSetback: Error {
     /// The rest of this type's records is not received now.
     case stopped(BusinessTypeID, PushStop)
     case systemFault(BusinessTypeID, any Error)
+    /// The records of this type are all refused alike, and from this one on there is no room for more suspects.
+    case suspected(BusinessTypeID, Int)
     /// This record is at fault.
     case blamed(Int, RecordFault)
     /// One of several is.
@@ -265,6 +319,7 @@ enum ChunkSetback: Error {
             self = .blamed(indices[indexed.index], indexed.fault)
         case let fault as RecordFault:
             self = indices.count == 1 ? .blamed(indices[0], fault) : .someBlamed
+        case let error as DataSyncError where error.code == .storageBusy: throw BusyHandler(type: type, error: error)
         case let error as DataSyncError where error.code.isWorthRunningAgain || error.code == .storageUnavailable:
             throw error
         case is CancellationError: throw error

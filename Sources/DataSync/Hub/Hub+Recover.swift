@@ -81,7 +81,8 @@ extension Hub {
                 }
             }
             try await transaction.appendAudit(
-                AuditEntry(time: self.environment.wallTime(), actor: actor, action: "log epoch \(epoch)", subject: "the cloud's database was restored from a backup"))
+                AuditEntry(
+                    time: self.environment.wallTime(), actor: actor, action: "log epoch \(epoch)", subject: "the cloud's database was restored from a backup"))
             return epoch
         }
         self.logger.warning("the cloud was declared as restored", metadata: ["log_epoch": "\(epoch)"])

@@ -9,19 +9,32 @@ extension Hub {
         let due = try await self.storage.withTransaction(.snapshot) {
             try await $0.dueMemos(at: .cloud, time: now, limit: limit)
         }
+        var hasReleased = false
         for id in due {
-            try await self.retry(id, by: .clock)
+            guard let tried = try await self.tryAgain(id, by: .clock) else { continue }
             self.noteStep()
+            hasReleased = hasReleased || tried.hasReleased
         }
-        return due.count == limit
+        return due.count == limit || hasReleased
     }
 
     enum Retrier { case clock, person }
 
+    /// What came of a try.
+    private struct Try {
+        var outcome: Outcome
+        /// What the record waits for, if it does.
+        var needs: Dependency?
+        /// Whether records that waited for this one are due now.
+        var hasReleased = false
+    }
+
     /// Tries a parked, waiting or, by a person, a dead record again.
     /// - Returns: How it stands afterwards; nil if somebody else is trying it, or its type is stopped.
     @discardableResult
-    func retry(_ id: Int64, by retrier: Retrier) async throws -> Outcome? {
+    func retry(_ id: Int64, by retrier: Retrier) async throws -> Outcome? { try await self.tryAgain(id, by: retrier)?.outcome }
+
+    private func tryAgain(_ id: Int64, by retrier: Retrier) async throws -> Try? {
         // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
         guard let tries = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id)?.tries }) else { return nil }
         var blamed: RecordFault?
@@ -35,7 +48,7 @@ extension Hub {
             } catch let setback as ChunkSetback {
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
-                case .someBlamed, .existing: preconditionFailure("one record is applied, and its entity is looked at")
+                case .someBlamed, .existing, .suspected: preconditionFailure("one record is applied, and its entity is looked at")
                 case .stopped: return nil
                 case .systemFault(let type, let error):
                     _ = self.stop(type, because: error)
@@ -54,16 +67,17 @@ extension Hub {
 
     private func retry(
         _ id: Int64, after tries: Int, by retrier: Retrier, blamed: RecordFault?, in transaction: Storage.Transaction
-    ) async throws -> Outcome? {
+    ) async throws -> Try? {
         guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud else { return nil }
-        guard memo.tries == tries else { return memo.outcome }
+        guard memo.tries == tries else { return Try(outcome: memo.outcome) }
         guard memo.holdsPayload, memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead),
             // Another replica may have tried it since it was found to be due.
             retrier == .person || memo.nextTry <= self.environment.wallTime()
         else { return nil }
-        guard let handler = self.types[memo.line.type], retrier == .person || self.wait(for: memo.line.type) == nil else {
+        let wait = self.wait(for: memo.line.type)
+        guard let handler = self.types[memo.line.type], retrier == .person || wait == nil else {
             // Else those of a type that stands still would be found first each time, and no others.
-            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay
+            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }
@@ -71,24 +85,31 @@ extension Hub {
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         await self.environment.passes(.cloudRetryAfterGuard)
         memo.tries += 1
-        let now = self.environment.wallTime()
+        let now = try await self.now(in: transaction)
 
         let wasDead = memo.disposition == .dead
         if !wasDead, let first = try await transaction.firstOpenMemo(at: .cloud, from: memo.line.sender, of: memo.entity), first != id {
             memo.note(Outcome(.parked, reason: .behind, attempts: memo.attempts))
-            memo.nextTry = now + self.limits.delay(after: memo.outcome, tries: memo.tries).milliseconds
+            memo.nextTry = self.timeToTry(memo, after: now)
             try await transaction.updateMemos([memo])
-            return memo.outcome
+            return Try(outcome: memo.outcome)
         }
-        let outcome = try await self.attempt(memo, handler: handler, blamed: blamed, wasDead: wasDead, now: now, in: transaction)
-        memo.note(outcome)
+        let tried = try await self.attempt(memo, handler: handler, blamed: blamed, wasDead: wasDead, now: now, in: transaction)
+        memo.note(tried.outcome, needs: tried.needs)
         // A dead record that a person tried in vain stays dead: it was refused three times before.
-        if wasDead, outcome.disposition != .applied { memo.disposition = .dead }
+        if wasDead, tried.outcome.disposition != .applied {
+            memo.disposition = .dead
+            memo.needs = nil
+        }
         memo.attempts = min(memo.attempts, Outcome.attemptsMax)
-        memo.nextTry = now + self.limits.delay(after: memo.outcome, tries: memo.tries).milliseconds
+        memo.nextTry = self.timeToTry(memo, after: now)
         try await transaction.updateMemos([memo])
+        if memo.disposition == .suspect {
+            // One of them is probed at a time, and another the next time.
+            try await transaction.postponeSuspects(at: .cloud, from: memo.line.sender, type: memo.line.type, time: memo.nextTry)
+        }
         if memo.disposition.isSettled {
-            try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now)
+            try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now.wall)
         }
         await self.environment.passes(.cloudRetryBeforeCommit)
         self.logger.info(
@@ -97,45 +118,59 @@ extension Hub {
                 "record": "\(memo.line.sender)/\(memo.line.epoch)/\(memo.line.type)/\(memo.number)",
                 "is": "\(memo.disposition.name)", "reason": "\(memo.reason)", "attempts": "\(memo.attempts)",
             ])
-        return memo.outcome
+        return Try(outcome: memo.outcome, hasReleased: tried.hasReleased)
+    }
+
+    private func timeToTry(_ memo: Memo, after now: Moment) -> Int64 {
+        now.wall + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
     }
 
     /// One try: applied and in the log, or what is held against it.
     private func attempt(
-        _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, wasDead: Bool, now: Int64,
+        _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, wasDead: Bool, now: Moment,
         in transaction: Storage.Transaction
-    ) async throws -> Outcome {
+    ) async throws -> Try {
         var unit = CloudUnit(hub: self, transaction: transaction)
         try await unit.lock([memo.entity])
         // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected.
         let isEcho = wasDead && handler.definition.kind == .state
-        if let fault = try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
-            let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
-            let outcome = Outcome(fault, attemptsBefore: memo.attempts, isTooOld: isTooOld)
+        let applied: PreparedRecord
+        switch try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
+        case .success(let prepared): applied = prepared
+        case .failure(var fault):
+            let isTooOld = now.age - memo.since > self.limits.waitingAgeMax.milliseconds
+            if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
+            let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
             if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden {
                 unit.correct(memo.entity, at: memo.line.sender)
                 _ = try await unit.append()
             }
-            return outcome
+            return Try(outcome: outcome, needs: outcome.disposition == .waiting ? fault.dependency : nil)
         }
         await self.environment.passes(.cloudRetryAfterApply)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
-        return .applied(version: try await unit.append()[0])
+        let arrivals = Arrivals(applied, neededBefore: memo.needs)
+        var hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now.wall, in: transaction)
+        // Now that one passes, the others are tried.
+        let cleared = try await transaction.endSuspicion(
+            at: .cloud, from: memo.line.sender, types: [memo.line.type], attempts: 0, time: now.wall)
+        hasReleased = hasReleased || cleared > 0
+        return Try(outcome: .applied(version: try await unit.append()[0]), hasReleased: hasReleased)
     }
 
-    /// - Returns: What is held against the record, with nothing changed; nil if it is applied.
+    /// - Returns: The record, applied, or what is held against it, with nothing changed.
     private func apply(
         _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, isEcho: Bool,
         unit: inout CloudUnit<Storage>
-    ) async throws -> RecordFault? {
-        if let blamed { return blamed }
+    ) async throws -> Result<PreparedRecord, RecordFault> {
+        if let blamed { return .failure(blamed) }
         let prepared: PreparedRecord
-        do throws(RecordFault) { prepared = try handler.prepare(memo.record, scope: memo.scope) } catch { return error }
-        if let fault = try await unit.admit(prepared, isEcho: isEcho) { return fault }
+        do throws(RecordFault) { prepared = try handler.prepare(memo.record, scope: memo.scope) } catch { return .failure(error) }
+        if let fault = try await unit.admit(prepared, isEcho: isEcho) { return .failure(fault) }
         do { try await handler.apply([prepared], in: unit.transaction) } catch {
             throw try ChunkSetback(error, type: memo.line.type, indices: [0])
         }
-        return nil
+        return .success(prepared)
     }
 }

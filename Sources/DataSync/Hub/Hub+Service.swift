@@ -2,7 +2,8 @@ import Logging
 public import ServiceLifecycle
 
 extension Hub: Service {
-    /// Numbers the cloud's own rows and tries parked records again, once a second, until the service group shuts down.
+    /// Numbers the cloud's own rows and tries parked records again, once a second, until the service group shuts down; and removes
+    /// what is older than the retention.
     ///
     /// Several replicas may do so over one database: who comes second finds nothing left to do. Nothing needs a clean end.
     public func run() async throws {
@@ -12,7 +13,7 @@ extension Hub: Service {
             var delay = Duration.seconds(1)
             var hasFailed = false
             // Neither waits for the other's troubles.
-            for work in [{ try await self.numberOwnRows() }, { try await self.retryDue() }] as [() async throws -> Bool] {
+            for work in [{ try await self.numberOwnRows() }, { try await self.retryDue() }, self.removeOld] as [() async throws -> Bool] {
                 do { if try await work() { delay = .zero } } catch is CancellationError { return } catch {
                     hasFailed = true
                     self.logger.error("the cloud's own work failed and will be tried again", metadata: ["error": "\(String(reflecting: error))"])

@@ -17,6 +17,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     /// The cloud's own rows are numbered by one task of a process at a time: two would only roll each other back.
     let numbering = AsyncSemaphore(1)
     let age = Mutex(Age())
+    private let retention = Mutex(Retention())
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
     private let ownSteps = Mutex<UInt64>(0)
@@ -45,6 +46,19 @@ public final class Hub<Storage: SyncStorage>: Sendable {
         _ body: (Storage.Transaction) async throws -> Result
     ) async throws -> Result {
         try await self.storage.runUnit(attemptsMax: self.limits.unitAttemptsMax, self.environment, body)
+    }
+
+    /// Removes what is older than the retention, once an hour.
+    func removeOld() async throws -> Bool {
+        guard self.retention.withLock({ $0.isDue(at: self.environment.runningTime()) }) else { return false }
+        while try await self.unit({ try await $0.removeOld(self.limits, age: self.age(in: $0)) }) > 0 {
+            try await self.environment.sleepUnlessShuttingDown(for: .milliseconds(20))
+        }
+        return false
+    }
+
+    func now(in transaction: Storage.Transaction) async throws -> Moment {
+        Moment(wall: self.environment.wallTime(), age: try await self.age(in: transaction))
     }
 
     /// Running time of the database, in milliseconds.

@@ -160,9 +160,9 @@ public struct Outcome: Hashable, Sendable {
     /// - Parameter isTooOld: Whether it has waited for a dependency beyond the age limit.
     public init(_ fault: RecordFault, attemptsBefore: Int, isTooOld: Bool = false) {
         switch fault {
-        case .missingDependency(let detail) where !isTooOld:
+        case .missingDependency(_, let detail) where !isTooOld:
             self.init(.waiting, reason: .missingDependency, detail: detail, attempts: attemptsBefore)
-        case .missingDependency(let detail):
+        case .missingDependency(_, let detail):
             self.init(.refused(.dependencyTooOld, detail: detail), attemptsBefore: attemptsBefore)
         case .refused(.unknownVersion, let detail):
             // An older receiver is not the record's fault.

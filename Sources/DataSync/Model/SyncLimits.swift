@@ -20,13 +20,26 @@ public struct SyncLimits: Hashable, Sendable {
     public var openRecordsMax = 10_000
     /// Most payload bytes of them.
     public var openBytesMax = 64 << 20
+    /// Most suspects of one (origin, type): records that are refused alike while nothing of the type passes. When they are so
+    /// many, that type of that origin stops until one passes.
+    public var suspectsMax = 100
+    /// After this, a refusal of a suspect counts although nothing has passed, unless the type is stopped.
+    public var suspectAgeMax: Duration = .seconds(24 * 3_600)
     /// Waits before the second and the third try of a parked record.
     public var retryDelays: [Duration] = [.seconds(30), .seconds(300)]
-    /// Wait before a waiting record is tried again; doubles up to `waitingDelayMax`.
+    /// Wait before a waiting record is tried again by the clock; doubles up to `waitingDelayMax`.
     public var waitingDelay: Duration = .seconds(30)
     public var waitingDelayMax: Duration = .seconds(3_600)
     /// After this a missing dependency is an ordinary failure.
     public var waitingAgeMax: Duration = .seconds(7 * 24 * 3_600)
+    /// Most waiting records that one transaction makes due because what they wait for arrived in it. Each of them that
+    /// is applied then does the same, so more than these are not left to the clock.
+    public var releasedMax = 200
+    /// Most records that one transaction makes due on a guess: they wait for something that nobody can name.
+    public var guessedMax = 20
+    /// For how long rows that are settled, and receipts, are kept: a peer that is put back to a backup finds again what is not older.
+    /// Running time of the database.
+    public var retention: Duration = .seconds(14 * 24 * 3_600)
     /// How often a unit is run again after a deadlock, a lock wait or an unknown commit before the system is called busy.
     public var unitAttemptsMax = 5
 
@@ -40,7 +53,7 @@ public struct SyncLimits: Hashable, Sendable {
         let counts = [
             self.recordBytesMax, self.batchRecordsMax, self.batchBytesMax, self.chunkRecordsMax, self.chunkBytesMax,
             self.manifestRowsMax, self.ageingSlotEvery, self.askedMax, self.openRecordsMax, self.openBytesMax,
-            self.unitAttemptsMax,
+            self.unitAttemptsMax, self.releasedMax, self.guessedMax,
         ]
         try require(counts.allSatisfy { $0 > 0 }, "every limit must be positive")
         // A record that may never fit would block its stream for ever.
@@ -50,21 +63,26 @@ public struct SyncLimits: Hashable, Sendable {
         // A chunk that is refused whole must find room, or it would be refused for ever.
         try require(self.chunkRecordsMax <= self.openRecordsMax, "limits.chunk_records must not exceed limits.open_records")
         try require(self.chunkBytesMax <= self.openBytesMax, "limits.chunk_bytes must not exceed limits.open_bytes")
+        try require(self.suspectsMax >= 2, "limits.suspects must be at least 2: one entity proves nothing about the system")
         try require(self.ageingSlotEvery >= 2, "limits.ageing_slot_every must be at least 2: a slot must be left for priority")
         try require(
             self.retryDelays.count == Outcome.attemptsMax - 1 && self.retryDelays.allSatisfy { $0 >= .zero },
             "limits.retry_delays must have two entries: before the second and the third try")
+        try require(self.retention >= .seconds(3_600), "limits.retention must be at least an hour")
         try require(
             self.waitingDelay > .zero && self.waitingDelayMax >= self.waitingDelay,
             "limits.waiting_delay must be positive and not above limits.waiting_delay_max")
     }
 
-    /// How long a record that ended its `tries`-th try like this is left alone: as `retryDelays` say after a refusal;
-    /// 30 s, 1 min, 2 min, … at most an hour, while nobody is at fault.
-    func delay(after outcome: Outcome, tries: Int) -> Duration {
+    /// How long a record whose try ended like this is left alone: as `retryDelays` say after a refusal; 30 s, 1 min,
+    /// 2 min, … at most an hour, while nobody is at fault.
+    ///
+    /// - Parameter waited: Since the record came. That doubles the wait from one try by the clock to the next, and however
+    ///   often the record was tried in between on a guess, the clock's tries stay as frequent.
+    func delay(after outcome: Outcome, waited: Duration) -> Duration {
         let isCounted = outcome.disposition == .parked && outcome.reason != .behind && outcome.reason != .unknownVersion
         if isCounted { return self.retryDelays[min(max(outcome.attempts, 1), self.retryDelays.count) - 1] }
-        // The exponent is capped, not the product: the product of a week of waiting would overflow.
-        return min(self.waitingDelay * (1 << min(max(tries, 1) - 1, 20)), self.waitingDelayMax)
+        // The wall clock may have been set back meanwhile.
+        return min(self.waitingDelay + max(waited, .zero), self.waitingDelayMax)
     }
 }

@@ -269,6 +269,12 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
+    public func insertSentManifests(_ manifests: [Manifest], time: Int64) async throws {
+        try self.write { state in
+            for manifest in manifests { state.sentManifests[manifest.key] = InMemoryState.SentManifest(manifest: manifest, time: time) }
+        }
+    }
+
     public func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest] {
         self.read { state in
             let found = state.sentManifests.values.map(\.manifest).filter {
@@ -538,7 +544,7 @@ public final class InMemoryTransaction: SyncTransaction {
         try self.write { state in
             for memo in memos {
                 guard var known = state.memos[memo.id] else { continue }
-                known.note(memo.outcome)
+                known.note(memo.outcome, needs: memo.needs)
                 known.version = memo.version
                 known.tries = memo.tries
                 known.nextTry = memo.nextTry
@@ -584,8 +590,13 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool {
-        self.read { state in state.open(at: receiver, from: sender).contains { _ in true } }
+    public func openMemos(at receiver: ServerID, from sender: ServerID) async throws -> OpenMemos {
+        self.read { state in
+            OpenMemos(
+                fromSender: state.open(at: receiver, from: sender).contains { _ in true },
+                waiting: state.waiting(at: receiver).contains { _ in true },
+                suspects: state.open(at: receiver, from: sender).contains { $0.disposition == .suspect })
+        }
     }
 
     public func openEntities(
@@ -611,6 +622,48 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { state in
             let due = state.memos.values.filter { $0.line.receiver == receiver && $0.disposition.isOpen && $0.nextTry <= time }
             return due.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }.prefix(limit).map(\.id)
+        }
+    }
+
+    public func releaseMemos(
+        at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64
+    ) async throws -> Int {
+        try self.write { state in
+            let released = state.releasable(at: receiver, needing: keys, limit: limit, unnamedMax: unnamedMax, time: time)
+            for memo in released { state.memos[memo.id]?.nextTry = time }
+            return released.count
+        }
+    }
+
+    public func dependency(at receiver: ServerID, from sender: ServerID, of key: EntityKey) async throws -> Dependency? {
+        self.read { state in
+            state.waiting(at: receiver).filter { $0.line.sender == sender && $0.record.key == key }.min { $0.id < $1.id }?.needs
+        }
+    }
+
+    public func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo] {
+        self.read { state in
+            state.suspects(at: receiver, from: sender, types: [type]).sorted { $0.id < $1.id }.prefix(limit).map(\.withoutPayload)
+        }
+    }
+
+    public func endSuspicion(
+        at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>, attempts: Int, time: Int64
+    ) async throws -> Int {
+        try self.write { state in
+            let suspects = Array(state.suspects(at: receiver, from: sender, types: types))
+            for memo in suspects {
+                state.memos[memo.id]?.disposition = .parked
+                state.memos[memo.id]?.attempts = attempts
+                state.memos[memo.id]?.nextTry = time
+            }
+            return suspects.count
+        }
+    }
+
+    public func postponeSuspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, time: Int64) async throws {
+        try self.write { state in
+            for memo in state.suspects(at: receiver, from: sender, types: [type]) { state.memos[memo.id]?.nextTry = time + Int64(memo.tries) }
         }
     }
 
@@ -661,6 +714,22 @@ extension InMemoryState {
         self.outbox[index].synID = settlement.synID
         self.outbox[index].attempts = settlement.attempts
         self.outbox[index].reason = settlement.reason
+    }
+
+    package func releasable(at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64) -> [Memo] {
+        let waiting = self.waiting(at: receiver).filter { $0.nextTry > time }.sorted { ($0.nextTry, $0.id) < ($1.nextTry, $1.id) }
+        let named = waiting.filter { memo in
+            if case .entity(let key) = memo.needs { keys.contains(key) } else { false }
+        }
+        return Array(named.prefix(limit) + waiting.filter { $0.needs == .unnamed }.prefix(unnamedMax))
+    }
+
+    package func suspects(at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>) -> some Sequence<Memo> {
+        self.open(at: receiver, from: sender).filter { $0.disposition == .suspect && types.contains($0.line.type) }
+    }
+
+    func waiting(at receiver: ServerID) -> some Sequence<Memo> {
+        self.memos.values.lazy.filter { $0.line.receiver == receiver && $0.disposition == .waiting }
     }
 
     func open(at receiver: ServerID, from sender: ServerID) -> some Sequence<Memo> {

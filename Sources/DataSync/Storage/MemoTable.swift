@@ -21,8 +21,8 @@ public protocol MemoTable {
     func memos(in line: MemoLine, numbers: ClosedRange<Int64>, limit: Int) async throws -> [Memo]
     /// All rows of `entities` at `receiver` that came from `sender`, by id, without payload.
     func memos(at receiver: ServerID, from sender: ServerID, of entities: Set<EntityID>) async throws -> [Memo]
-    /// Whether `receiver` has any open row that came from `sender`: a cheap question before a dear one.
-    func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool
+    /// What kinds of open rows `receiver` has: one cheap question before several dear ones.
+    func openMemos(at receiver: ServerID, from sender: ServerID) async throws -> OpenMemos
     /// Which of `entities` have open rows at `receiver` that came from `sender`.
     func openEntities(at receiver: ServerID, from sender: ServerID, among entities: Set<EntityID>) async throws -> Set<EntityID>
     /// The smallest id of an open row of the entity, which is the one to be tried first.
@@ -31,6 +31,24 @@ public protocol MemoTable {
     func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage
     /// Open rows at `receiver` whose next try is due, by that time: ids only.
     func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64]
+    /// Makes rows that wait at `receiver`, whoever sent them, due at `time`, those first that are due next: at most `limit`
+    /// of those that wait for an entity of one of these names, and `unnamedMax` of those that wait for something without a name.
+    /// - Returns: How many.
+    func releaseMemos(
+        at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64
+    ) async throws -> Int
+    /// What the first row at `receiver` that came from `sender`, waits and is about an entity of this name waits for, if there is one.
+    func dependency(at receiver: ServerID, from sender: ServerID, of key: EntityKey) async throws -> Dependency?
+    /// The suspects of one line's type, by id, without payload.
+    func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo]
+    /// Makes the suspects of these types parked ones that were refused `attempts` times and are due at `time`.
+    /// - Returns: How many.
+    func endSuspicion(
+        at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>, attempts: Int, time: Int64
+    ) async throws -> Int
+    /// Makes the suspects of one line's type due at `time` and as many milliseconds later as each has tries: those first that
+    /// were tried least.
+    func postponeSuspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, time: Int64) async throws
     /// Makes the open rows of an entity due at `time`.
     func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws
     /// Open rows at `receiver`, which is another server, by when they were last asked about: without payload. And dead ones whose
@@ -55,6 +73,21 @@ public struct MemoLine: Hashable, Sendable {
         self.sender = sender
         self.epoch = epoch
         self.type = type
+    }
+}
+
+public struct OpenMemos: Hashable, Sendable {
+    /// Whether any open row came from the sender that was asked about.
+    public var fromSender: Bool
+    /// Whether any row waits for a dependency, whoever sent it.
+    public var waiting: Bool
+    /// Whether any row that came from the sender is a suspect.
+    public var suspects: Bool
+
+    public init(fromSender: Bool, waiting: Bool, suspects: Bool) {
+        self.fromSender = fromSender
+        self.waiting = waiting
+        self.suspects = suspects
     }
 }
 
@@ -101,13 +134,18 @@ public struct Memo: Hashable, Sendable {
     /// Milliseconds since 1970.
     public var nextTry: Int64
     public var created: Int64
+    /// Running time of the database when the record was set aside, in milliseconds: what limits of age count from. 0 at a server that
+    /// does not hold the record.
+    public var since: Int64
     /// The place in the log that it got when it was applied; 0 until then.
     public var version: Int64
+    /// What it waits for, at its receiver and while it is waiting.
+    public var needs: Dependency?
 
     public init(
         id: Int64 = 0, line: MemoLine, number: Int64, scope: ServerID, record: SyncRecord, holdsPayload: Bool,
         disposition: Disposition, reason: ReasonCode, detail: String? = nil, attempts: Int = 0, tries: Int = 0,
-        nextTry: Int64, created: Int64, version: Int64 = 0
+        nextTry: Int64, created: Int64, since: Int64 = 0, version: Int64 = 0, needs: Dependency? = nil
     ) {
         self.id = id
         self.line = line
@@ -122,7 +160,9 @@ public struct Memo: Hashable, Sendable {
         self.tries = tries
         self.nextTry = nextTry
         self.created = created
+        self.since = since
         self.version = version
+        self.needs = needs
     }
 
     public var entity: EntityID { EntityID(type: self.line.type, scope: self.scope, key: self.record.key) }
@@ -135,14 +175,17 @@ public struct Memo: Hashable, Sendable {
     /// one, which only a person changes, not within the next minute.
     func timeToAsk(after time: Int64) -> Int64 { self.disposition == .dead ? time + 60_000 : time }
 
-    /// How long a record of a type that is stopped, or not configured any more, is left alone: in milliseconds, counting nothing.
-    static let standstillDelay: Int64 = 60_000
+    /// How long a record of a type that is stopped for `wait`, or not configured any more, is left alone: in milliseconds, counting
+    /// nothing. Not beyond the moment when the type may be tried, or what is to show that it passes again would miss that moment.
+    static func standstillDelay(_ wait: Duration?) -> Int64 { min(wait?.milliseconds ?? .max, 60_000) }
 
-    public mutating func note(_ outcome: Outcome) {
+    /// - Parameter needs: What the record waits for, if it is waiting and this is its receiver.
+    public mutating func note(_ outcome: Outcome, needs: Dependency? = nil) {
         self.disposition = outcome.disposition
         self.reason = outcome.reason
         self.detail = outcome.detail
         self.attempts = outcome.attempts
         if outcome.version > 0 { self.version = outcome.version }
+        self.needs = needs
     }
 }

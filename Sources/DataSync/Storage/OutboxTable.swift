@@ -62,6 +62,8 @@ public protocol OutboxTable {
     func manifestedIDs(in ids: ClosedRange<Int64>) async throws -> Set<Int64>
     /// Says that the first `settled` rows of a manifest are settled. When all are it is put by as a sent one, with `time`.
     func settleManifest(_ key: ManifestKey, settled: Int, time: Int64) async throws
+    /// Writes manifests of rows that were settled when they were numbered, as sent ones, with `time`.
+    func insertSentManifests(_ manifests: [Manifest], time: Int64) async throws
     /// Sent manifests of one stream that reach beyond `number`, by number.
     func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest]
     /// Up to which number each own stream is settled, as far as manifests, sent or not, are kept.

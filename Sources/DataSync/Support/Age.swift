@@ -23,6 +23,14 @@ struct Age: Sendable {
     }
 }
 
+/// Now, by both clocks that tables are written by.
+struct Moment: Sendable {
+    /// Milliseconds since 1970, by the machine's clock: for what is shown, and for waits that may be wrong once.
+    var wall: Int64
+    /// Running time of the database, in milliseconds.
+    var age: Int64
+}
+
 extension SettingTable {
     /// Reads the running time of this database, in milliseconds, and writes it down where that is due.
     func age(_ age: inout Age, at time: Duration) async throws -> Int64 {

@@ -7,7 +7,7 @@ public struct DataSyncError: Error, Sendable {
         private enum Base: String {
             case invalidConfiguration, storageBusy, commitUnknown, storageUnavailable, storageFailed, storageTooNew
             case storageNotReady, leaseHeld, leaseLost, peerUnreachable, peerInvalid, unauthorized, clockSkew, fenced
-            case suspended, unsupportedProtocol, tooLarge, notFound, invalidState, invalidRecord, invalidInput, diverged
+            case suspended, unsupportedProtocol, tooLarge, notFound, invalidState, invalidRecord, invalidInput, diverged, addressUnavailable
         }
         private var base: Base
         private init(_ base: Base) { self.base = base }
@@ -50,7 +50,8 @@ public struct DataSyncError: Error, Sendable {
         public static let invalidRecord = Self(.invalidRecord)
         /// An argument or a request that is not what it should be.
         public static let invalidInput = Self(.invalidInput)
-
+        /// Somebody else listens where a server should, or the address is not this machine's now.
+        public static let addressUnavailable = Self(.addressUnavailable)
         /// What one side holds does not follow from what the other holds: one of the two databases is an older copy. A new session
         /// compares both sides; a restored cloud has to be declared as one (`datasync-cloud restored`).
         public static let diverged = Self(.diverged)
@@ -113,11 +114,19 @@ extension DataSyncError: CustomStringConvertible, CustomDebugStringConvertible {
 public enum RecordFault: Error, Hashable, Sendable {
     /// A definite refusal. The detail names columns and rules, never values: it travels to the peer.
     case refused(ReasonCode, detail: String?)
-    /// Something that the record depends on is not there yet. The detail may name it, such as `member:1001`.
-    case missingDependency(detail: String?)
+    /// Something that the record depends on is not there yet: it waits, uncounted, until that arrives.
+    case missingDependency(Dependency, detail: String?)
 
     /// A refusal for a reason of the business.
     public static func refused(_ detail: String) -> RecordFault { .refused(.refused, detail: detail) }
+
+    /// The record needs the entity of this name, such as `member:1001`. It is tried again when a record of it is applied.
+    public static func missingDependency(on entity: EntityKey) -> RecordFault {
+        .missingDependency(.entity(entity), detail: entity.text)
+    }
+
+    /// The record needs something that cannot be named. It is tried again by the clock, and on a guess when others are applied.
+    public static func missingDependency(detail: String?) -> RecordFault { .missingDependency(.unnamed, detail: detail) }
 
     public var reason: ReasonCode {
         switch self {
@@ -128,8 +137,15 @@ public enum RecordFault: Error, Hashable, Sendable {
 
     public var detail: String? {
         switch self {
-        case .refused(_, let detail), .missingDependency(let detail): detail
+        case .refused(_, let detail), .missingDependency(_, let detail): detail
         }
+    }
+
+    /// What is missing, if that is the fault. A name that no entity can have names nothing.
+    public var dependency: Dependency? {
+        guard case .missingDependency(let dependency, _) = self else { return nil }
+        guard case .entity(let key) = dependency, 1...EntityKey.bytesMax ~= key.text.utf8.count else { return .unnamed }
+        return dependency
     }
 }
 

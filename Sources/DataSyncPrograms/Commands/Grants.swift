@@ -28,7 +28,8 @@ package enum Grants {
 
     static let ownTables = [
         "sync_audit", "sync_batch", "sync_config", "sync_data", "sync_entity", "sync_frontier", "sync_log", "sync_log_counter",
-        "sync_log_tail", "sync_memo", "sync_position", "sync_send", "sync_server", "sync_stream",
+        "sync_log_tail", "sync_memo", "sync_position", "sync_receipt", "sync_send", "sync_sent",
+        "sync_server", "sync_stream", "sync_uid",
     ]
 }
 

@@ -61,10 +61,13 @@ package struct SettingKey: Sendable {
         SettingKey("limits.chunk_bytes", "4194304", "most payload bytes in one transaction"),
         SettingKey("limits.open_records", "10000", "most refused records of one type and origin that wait"),
         SettingKey("limits.open_bytes", "67108864", "most payload bytes of them"),
+        SettingKey("limits.suspects", "100", "records of one type and origin refused alike while none passes, before that type stops"),
+        SettingKey("limits.suspect_age", "1d", "after this a refusal of such a record counts, unless the type is stopped"),
         SettingKey("limits.retry_delays", "30s, 5m", "before the second and the third try of a refused record"),
         SettingKey("limits.waiting_delay", "30s", "before a record whose dependency is missing is tried again; doubles"),
         SettingKey("limits.waiting_delay_max", "1h", "the longest such wait"),
         SettingKey("limits.waiting_age", "7d", "after this a missing dependency is a failure"),
+        SettingKey("limits.retention", "14d", "for how long settled rows and receipts are kept"),
 
         SettingKey("log.level", "info", "trace, debug, info, notice, warning, error or critical"),
         SettingKey("log.format", "text", "text, or json for one object a line"),

@@ -93,6 +93,13 @@ package struct Settings: Sendable {
         return value
     }
 
+    /// A time of at least `min`, which is there because less of it would not be a shorter wait but none.
+    func duration(_ name: String, min: Duration, written: String) throws(DataSyncError) -> Duration {
+        let value = try self.duration(name)
+        guard value >= min else { throw self.refuse(name, "a time of at least \(written)") }
+        return value
+    }
+
     func list(_ name: String) -> [String] {
         (self.text(name) ?? "").split(separator: ",").map { $0.trimmingSpaces }.filter { !$0.isEmpty }
     }
@@ -108,9 +115,12 @@ package struct Settings: Sendable {
         limits.chunkBytesMax = try self.integer("limits.chunk_bytes")
         limits.openRecordsMax = try self.integer("limits.open_records")
         limits.openBytesMax = try self.integer("limits.open_bytes")
+        limits.suspectsMax = try self.integer("limits.suspects")
+        limits.suspectAgeMax = try self.duration("limits.suspect_age")
         limits.waitingDelay = try self.duration("limits.waiting_delay")
         limits.waitingDelayMax = try self.duration("limits.waiting_delay_max")
         limits.waitingAgeMax = try self.duration("limits.waiting_age")
+        limits.retention = try self.duration("limits.retention")
         let delays = self.list("limits.retry_delays").map { Duration(setting: $0) }
         guard !delays.contains(nil) else { throw self.refuse("limits.retry_delays", "a list of times such as 30s, 5m") }
         limits.retryDelays = delays.compactMap { $0 }
@@ -119,23 +129,27 @@ package struct Settings: Sendable {
     }
 
     package func schedule() throws(DataSyncError) -> AgentSchedule {
-        AgentSchedule(
-            interval: try self.duration("schedule.interval"), watch: try self.duration("schedule.watch"),
-            backoff: Backoff(base: try self.duration("schedule.backoff"), max: try self.duration("schedule.backoff_max")),
-            alarm: try self.duration("schedule.alarm"))
+        let backoff = try self.duration("schedule.backoff", min: .milliseconds(1), written: "1ms")
+        let backoffMax = try self.duration("schedule.backoff_max")
+        guard backoffMax >= backoff else { throw self.refuse("schedule.backoff_max", "at least schedule.backoff") }
+        return AgentSchedule(
+            interval: try self.duration("schedule.interval"),
+            watch: try self.duration("schedule.watch", min: .milliseconds(1), written: "1ms"),
+            backoff: Backoff(base: backoff, max: backoffMax),
+            alarm: try self.duration("schedule.alarm", min: .seconds(1), written: "1s"))
     }
 
     func httpLimits() throws(DataSyncError) -> HTTPLimits {
         var limits = HTTPLimits()
         limits.isCompressing = try self.flag("http.compression")
-        limits.exchange = try self.duration("http.deadline")
+        limits.exchange = try self.duration("http.deadline", min: .seconds(1), written: "1s")
         limits.silence = limits.exchange
         return limits
     }
 
     package func serverLimits() throws(DataSyncError) -> ServerLimits {
         var limits = ServerLimits()
-        limits.idleTimeout = try self.duration("http.idle")
+        limits.idleTimeout = try self.duration("http.idle", min: .seconds(1), written: "1s")
         limits.connectionsMax = try self.integer("http.connections")
         limits.workersMax = try self.integer("http.workers")
         return limits

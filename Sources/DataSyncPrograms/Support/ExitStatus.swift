@@ -11,7 +11,7 @@ package enum ExitStatus: Int32, Sendable {
     /// A payload, a record, an argument that is not what it should be.
     case badInput = 65
     case notFound = 66
-    /// The cloud or the database cannot be reached, or is busy.
+    /// The cloud or the database cannot be reached, or is busy; or somebody else listens where a server should.
     case unavailable = 69
     case internalError = 70
     /// Another agent works on this database.
@@ -23,7 +23,7 @@ package enum ExitStatus: Int32, Sendable {
     package init(_ code: DataSyncError.Code) {
         switch code {
         case .invalidConfiguration, .storageNotReady, .storageTooNew: self = .configuration
-        case .storageBusy, .commitUnknown, .storageUnavailable, .storageFailed, .peerUnreachable: self = .unavailable
+        case .storageBusy, .commitUnknown, .storageUnavailable, .storageFailed, .peerUnreachable, .addressUnavailable: self = .unavailable
         case .leaseHeld, .leaseLost: self = .alreadyRunning
         case .unauthorized, .suspended, .clockSkew, .fenced, .unsupportedProtocol, .diverged: self = .refused
         case .invalidRecord, .invalidInput, .tooLarge: self = .badInput

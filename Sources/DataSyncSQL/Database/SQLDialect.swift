@@ -113,7 +113,8 @@ public struct SQLDialect: Hashable, Sendable {
                 "now_ms": "(cast(unix_timestamp(now(3)) * 1000 as signed))",
                 "data_keys": ",\n  key sync_data_name (business_type, data_from_detail)",
                 "memo_keys": ",\n  key sync_memo_entity (receiver, sender, business_type, data_from_detail),"
-                    + "\n  key sync_memo_due (receiver, disposition, next_try)",
+                    + "\n  key sync_memo_due (receiver, disposition, next_try),"
+                    + "\n  key sync_memo_needs (receiver, needs)",
                 "table": "engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin",
             ]
         }

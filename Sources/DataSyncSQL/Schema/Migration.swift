@@ -229,7 +229,9 @@ struct Migration: Sendable {
                   tries {int} not null,
                   next_try {bigint} not null,
                   created {bigint} not null,
+                  since {bigint} not null default 0,
                   version {bigint} not null,
+                  needs {key},
                   constraint sync_memo_number unique (receiver, sender, epoch, business_type, number){memo_keys}
                 ) {table}
                 """,
@@ -245,6 +247,7 @@ struct Migration: Sendable {
                 "{index} sync_data_name on sync_data (business_type, data_from_detail)",
                 "{index} sync_memo_entity on sync_memo (receiver, sender, business_type, data_from_detail)",
                 "{index} sync_memo_due on sync_memo (receiver, disposition, next_try)",
+                "{index} sync_memo_needs on sync_memo (receiver, needs)",
             ])
     ]
 

@@ -9,6 +9,10 @@ extension SQLTransaction {
         try await self.insert(manifests, into: "sync_batch")
     }
 
+    public func insertSentManifests(_ manifests: [Manifest], time: Int64) async throws {
+        try await self.insert(manifests, into: "sync_sent", time: time)
+    }
+
     private func insert(_ manifests: [Manifest], into table: String, time: Int64? = nil) async throws {
         let extra = time == nil ? [] : ["sent_at"]
         var batch = SQLBatch(insertInto: table, columns: Self.columns + extra, reservingRows: manifests.count)

@@ -4,7 +4,7 @@ extension SQLTransaction: MemoTable {
     private static let insertColumns = [
         "receiver", "sender", "epoch", "business_type", "number", "scope", "origin", "origin_epoch", "syn_id", "uid",
         "data_to_server_id", "create_time", "data_from_client", "data_from_detail", "data_detail", "disposition", "fail_num",
-        "result_of_send_business", "reason", "tries", "next_try", "created", "version",
+        "result_of_send_business", "reason", "tries", "next_try", "created", "since", "version", "needs",
     ]
 
     /// With or without the payload.
@@ -33,7 +33,21 @@ extension SQLTransaction: MemoTable {
                 payload: payload ?? ""),
             holdsPayload: payload != nil, disposition: disposition, reason: try row.reason(18),
             detail: try row.optionalText(19), attempts: try row.int(17, as: Int.self), tries: try row.int(20, as: Int.self),
-            nextTry: try row.int(21), created: try row.int(22), version: try row.int(23))
+            nextTry: try row.int(21), created: try row.int(22), since: try row.int(23), version: try row.int(24),
+            needs: try Self.needs(row, 25))
+    }
+
+    /// An empty name stands for what has none; NULL says that the record does not wait.
+    private static func needs(_ row: SQLRow, _ column: Int) throws -> Dependency? {
+        try row.optionalText(column).map { $0.isEmpty ? .unnamed : .entity(EntityKey($0)) }
+    }
+
+    private func value(_ needs: Dependency?) -> SQLValue {
+        switch needs {
+        case .entity(let key): self.dialect.key(key)
+        case .unnamed: self.dialect.key("")
+        case nil: .null
+        }
     }
 
     public func insertMemos(_ memos: [Memo]) async throws {
@@ -47,7 +61,7 @@ extension SQLTransaction: MemoTable {
                     record.client.map { .int($0) } ?? .null, self.dialect.key(record.key),
                     memo.holdsPayload ? .text(record.payload) : .null, .int(memo.disposition.rawValue), .int(memo.attempts),
                     .int(memo.reason.rawValue), .text(memo.detail?.shortened), .int(memo.tries), .int(memo.nextTry),
-                    .int(memo.created), .int(memo.version),
+                    .int(memo.created), .int(memo.since), .int(memo.version), self.value(memo.needs),
                 ])
         }
         try await self.write("memo", batch)
@@ -57,14 +71,15 @@ extension SQLTransaction: MemoTable {
         for memo in memos {
             let sql = """
                 update sync_memo set disposition = ?, fail_num = ?, result_of_send_business = ?, reason = ?, tries = ?, next_try = ?,
-                  version = ?\(memo.holdsPayload ? "" : ", data_detail = null")
+                  version = ?, needs = ?\(memo.holdsPayload ? "" : ", data_detail = null")
                 where id = ?
                 """
             try await self.write(
                 "memo", sql,
                 [
                     .int(memo.disposition.rawValue), .int(memo.attempts), .int(memo.reason.rawValue),
-                    .text(memo.detail?.shortened), .int(memo.tries), .int(memo.nextTry), .int(memo.version), .int(memo.id),
+                    .text(memo.detail?.shortened), .int(memo.tries), .int(memo.nextTry), .int(memo.version), self.value(memo.needs),
+                    .int(memo.id),
                 ])
         }
     }
@@ -125,10 +140,56 @@ extension SQLTransaction: MemoTable {
         return memos.sorted { $0.id < $1.id }
     }
 
-    public func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool {
+    public func openMemos(at receiver: ServerID, from sender: ServerID) async throws -> OpenMemos {
         let table = self.dialect.from("sync_memo", index: "sync_memo_due")
-        let sql = "select 1 from \(table) where receiver = ? and disposition in (\(Self.open)) and sender = ? limit 1"
-        return try await !self.read("memo", sql, [.int(receiver.rawValue), .int(sender.rawValue)]).isEmpty
+        let sql = """
+            select exists(select 1 from \(table) where receiver = ? and disposition in (\(Self.open)) and sender = ?),
+              exists(select 1 from \(table) where receiver = ? and disposition = \(Disposition.waiting.rawValue)),
+              exists(select 1 from \(table) where receiver = ? and disposition = \(Disposition.suspect.rawValue) and sender = ?)
+            """
+        let (receiver, sender) = (SQLValue.int(receiver.rawValue), SQLValue.int(sender.rawValue))
+        let row = try await self.read("memo", sql, [receiver, sender, receiver, receiver, sender])[0]
+        return OpenMemos(
+            fromSender: try row.int(0, as: Int.self) != 0, waiting: try row.int(1, as: Int.self) != 0,
+            suspects: try row.int(2, as: Int.self) != 0)
+    }
+
+    public func releaseMemos(
+        at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64
+    ) async throws -> Int {
+        let table = self.dialect.from("sync_memo", index: "sync_memo_needs")
+        let sql = """
+            select id from \(table)
+            where receiver = ? and needs in (%@) and disposition = \(Disposition.waiting.rawValue) and next_try > ?
+            order by next_try, id limit ?
+            """
+        var ids: [Int64] = []
+        for (keys, limit) in [(keys.sorted(), limit), ([EntityKey("")], unnamedMax)] {
+            var found: [Int64] = []
+            try await self.readList(
+                "memo", sql, before: [.int(receiver.rawValue)], list: keys.map { self.dialect.key($0) }, after: [.int(time), .int(limit)]
+            ) { found.append(try $0.int(0)) }
+            ids += found.prefix(limit)
+        }
+        guard !ids.isEmpty else { return 0 }
+        let list = SQLDialect.padded(ids.sorted().map { .int($0) })
+        return try await self.write(
+            "memo",
+            """
+            update sync_memo set next_try = ?
+            where id in (\(SQLDialect.placeholders(list.count))) and disposition = \(Disposition.waiting.rawValue) and next_try > ?
+            """, [.int(time)] + list + [.int(time)])
+    }
+
+    public func dependency(at receiver: ServerID, from sender: ServerID, of key: EntityKey) async throws -> Dependency? {
+        let table = self.dialect.from("sync_memo", index: "sync_memo_due")
+        let sql = """
+            select needs from \(table)
+            where receiver = ? and disposition = \(Disposition.waiting.rawValue) and sender = ? and data_from_detail = ? order by id limit 1
+            """
+        return try await self.read(
+            "memo", sql, [.int(receiver.rawValue), .int(sender.rawValue), self.dialect.key(key)]
+        ).first.flatMap { try Self.needs($0, 0) }
     }
 
     public func openEntities(
@@ -181,6 +242,39 @@ extension SQLTransaction: MemoTable {
             order by next_try, id limit ?
             """
         return try await self.read("memo", sql, [.int(receiver.rawValue), .int(time), .int(limit)]).map { try $0.int(0) }
+    }
+
+    /// The suspects of one receiver and sender, of types that are to follow.
+    private static let suspectCondition = "receiver = ? and sender = ? and disposition = \(Disposition.suspect.rawValue)"
+
+    public func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo] {
+        let table = self.dialect.from("sync_memo", index: "sync_memo_due")
+        let sql = """
+            select \(Self.columns(withPayload: false)) from \(table)
+            where \(Self.suspectCondition) and business_type = ? order by id limit ?
+            """
+        return try await self.read(
+            "memo", sql, [.int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue), .int(limit)]
+        ).map(Self.memo)
+    }
+
+    public func endSuspicion(
+        at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>, attempts: Int, time: Int64
+    ) async throws -> Int {
+        guard !types.isEmpty else { return 0 }
+        let list = SQLDialect.padded(types.sorted().map { .int($0.rawValue) })
+        return try await self.write(
+            "memo",
+            """
+            update sync_memo set disposition = \(Disposition.parked.rawValue), fail_num = ?, next_try = ?
+            where \(Self.suspectCondition) and business_type in (\(SQLDialect.placeholders(list.count)))
+            """, [.int(attempts), .int(time), .int(receiver.rawValue), .int(sender.rawValue)] + list)
+    }
+
+    public func postponeSuspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, time: Int64) async throws {
+        try await self.write(
+            "memo", "update sync_memo set next_try = ? + tries where \(Self.suspectCondition) and business_type = ?",
+            [.int(time), .int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue)])
     }
 
     public func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws {

@@ -12,7 +12,8 @@ extension SQLTransaction: ServerTable {
             id: try row.server(0), name: try row.text(1), status: status,
             publicKey: try row.optionalText(3), joinDigest: try row.optionalText(4), joinExpires: try row.int(5),
             epoch: try row.int(6, as: Int32.self), session: try row.int(7), nonce: try row.optionalText(8),
-            operation: try row.int(9), version: try row.optionalText(10), lastSeen: try row.int(11), host: try row.optionalText(12), hostBefore: try row.optionalText(13),
+            operation: try row.int(9), version: try row.optionalText(10), lastSeen: try row.int(11), host: try row.optionalText(12),
+            hostBefore: try row.optionalText(13),
             takeovers: try row.int(14, as: Int.self), takeoverTime: try row.int(15))
     }
 

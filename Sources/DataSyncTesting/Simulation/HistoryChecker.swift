@@ -181,6 +181,7 @@ public struct HistoryChecker: Sendable {
         guard memo.at == memo.line.receiver, memo.at != memo.line.sender else { return }
         let isAtOnce = [.tooBig, .damaged, .unsendable].contains(memo.reason)
         if memo.attempts > (before?.attempts ?? 0) + 1 { self.violate(.deadMeansThree, "\(memo) was counted twice at once") }
+        if memo.disposition == .suspect, memo.attempts > 0 { self.violate(.notCounted, "\(memo) is a suspect, and counted") }
         if let before, before.disposition.isSettled, memo.disposition != before.disposition {
             self.violate(.effectOnce, "\(memo) was \(before.disposition.name) before")
         }

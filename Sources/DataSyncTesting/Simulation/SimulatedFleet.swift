@@ -51,6 +51,9 @@ public struct SimulationPlan: Sendable {
         self.limits.retryDelays = [.seconds(1), .seconds(2)]
         self.limits.waitingDelay = .seconds(1)
         self.limits.waitingDelayMax = .seconds(8)
+        self.limits.suspectsMax = executor.pick([4, 100])
+        self.limits.suspectAgeMax = .seconds(executor.pick([3, 20]))
+        self.limits.guessedMax = executor.pick([1, 20])
     }
 }
 
@@ -71,6 +74,8 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     private var lastToken = 0
     /// Until when a type meets a fault of the system at a server.
     private var brokenUntil: [ServerID: [BusinessTypeID: Int64]] = [:]
+    /// Until when a server refuses every record of a type, as if each were at fault.
+    private var refusingUntil: [ServerID: [BusinessTypeID: Int64]] = [:]
     private let poison: UInt64
     private let logger = Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() }
 
@@ -222,7 +227,9 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             if server.isCloud, key.text.hasPrefix("own:"), !isThere { return }
             isDeletion = self.executor.random(0...99) < (isThere ? 20 : 4)
         }
-        try await SimulatedType.write(entity, token: token, isDeletion: isDeletion, kind: definition.kind, definition.name, in: transaction)
+        // Whoever deletes nothing says nothing: it holds no lock that would put it in order with others.
+        guard try await SimulatedType.write(entity, token: token, isDeletion: isDeletion, kind: definition.kind, definition.name, in: transaction)
+        else { return }
         if self.executor.random(0...3) == 0 { try await self.executor.sleep(self.executor.random(Int64(100)...60_000)) }
         let verb: SimulatedPayload.Verb = definition.kind == .action ? .act : isDeletion ? .delete : .set
         try await transaction.appendOutbox([
@@ -249,7 +256,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         let branch = self.executor.pick(self.branches)
         let server = self.executor.pick(self.servers)
         self.restartWhatEnded()
-        switch self.executor.random(0...11) {
+        switch self.executor.random(0...12) {
         case 0...2:
             guard let agent = self.agents[branch] else { return }
             self.log.fault("kill \(agent.name)")
@@ -291,6 +298,10 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             let type = self.executor.pick(SimulatedType.definitions).id
             self.log.fault("system fault of \(type) at \(server)")
             self.brokenUntil[server, default: [:]][type] = self.executor.now + self.executor.random(Int64(50_000)...3_000_000)
+        case 11:
+            let type = self.executor.pick(SimulatedType.definitions).id
+            self.log.fault("all of \(type) refused at \(server)")
+            self.refusingUntil[server, default: [:]][type] = self.executor.now + self.executor.random(Int64(50_000)...6_000_000)
         default:
             let jump = self.executor.random(Int64(-20_000)...20_000)
             self.log.fault("clock \(server)")
@@ -378,6 +389,9 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         }
     }
 
+    /// How many records the cloud knows to be dead at a branch.
+    var deadElsewhere: Int { self.database(.cloud).state.memos.values.count { $0.line.receiver.isBranch && $0.disposition == .dead } }
+
     func end() {
         self.executor.end()
         for server in self.servers { self.database(server).clear() }
@@ -390,12 +404,15 @@ extension SimulatedFleet: SimulatedConduct {
         if !self.isHealed, let until = self.brokenUntil[server]?[type], until > self.executor.now {
             throw DataSyncError(.storageFailed, operation: "simulation", detail: "a table is missing")
         }
+        if !self.isHealed, let until = self.refusingUntil[server]?[type], until > self.executor.now { throw RecordFault.refused("everything") }
         // The same for the same record at the same server.
         var generator = SeededGenerator(seed: self.poison &+ UInt64(token) &* 64 &+ UInt64(server.rawValue))
         let lot = Int.random(in: 0..<1_000, using: &generator)
         if lot < self.plan.refusedAlways { throw RecordFault.refused("for ever") }
         guard !self.isHealed, self.executor.random(0...2) > 0 else { return }
         if lot < self.plan.refusedAlways + self.plan.refusedAtTimes { throw RecordFault.refused("at times") }
-        if lot < self.plan.refusedAlways + self.plan.refusedAtTimes + self.plan.early { throw RecordFault.missingDependency(detail: nil) }
+        guard lot < self.plan.refusedAlways + self.plan.refusedAtTimes + self.plan.early else { return }
+        // Some say what they need, and some cannot.
+        throw lot % 2 == 0 ? RecordFault.missingDependency(detail: nil) : .missingDependency(on: EntityKey("\(SimulatedType.table(of: type)):1"))
     }
 }

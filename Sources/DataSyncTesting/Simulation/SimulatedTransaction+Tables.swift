@@ -151,6 +151,10 @@ extension SimulatedTransaction {
         try await self.write([.manifest(key)]) { try await $0.settleManifest(key, settled: settled, time: time) }
     }
 
+    public func insertSentManifests(_ manifests: [Manifest], time: Int64) async throws {
+        try await self.write(manifests.map { .manifest($0.key) }) { try await $0.insertSentManifests(manifests, time: time) }
+    }
+
     public func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest] {
         try await self.read { try await $0.sentManifests(of: stream, after: number, limit: limit) }
     }
@@ -372,8 +376,8 @@ extension SimulatedTransaction {
         try await self.read { try await $0.memos(at: receiver, from: sender, of: entities) }
     }
 
-    public func hasOpenMemos(at receiver: ServerID, from sender: ServerID) async throws -> Bool {
-        try await self.read { try await $0.hasOpenMemos(at: receiver, from: sender) }
+    public func openMemos(at receiver: ServerID, from sender: ServerID) async throws -> OpenMemos {
+        try await self.read { try await $0.openMemos(at: receiver, from: sender) }
     }
 
     public func openEntities(at receiver: ServerID, from sender: ServerID, among entities: Set<EntityID>) async throws -> Set<EntityID> {
@@ -390,6 +394,67 @@ extension SimulatedTransaction {
 
     public func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64] {
         try await self.read { try await $0.dueMemos(at: receiver, time: time, limit: limit) }
+    }
+
+    public func dependency(at receiver: ServerID, from sender: ServerID, of key: EntityKey) async throws -> Dependency? {
+        try await self.read { try await $0.dependency(at: receiver, from: sender, of: key) }
+    }
+
+    public func releaseMemos(
+        at receiver: ServerID, needing keys: Set<EntityKey>, limit: Int, unnamedMax: Int, time: Int64
+    ) async throws -> Int {
+        let ids = try await self.read { transaction in
+            transaction.read { $0.releasable(at: receiver, needing: keys, limit: limit, unnamedMax: unnamedMax, time: time).map(\.id).sorted() }
+        }
+        return try await self.write(ids.map { .memo($0) }) { transaction in
+            try transaction.write { state in
+                // What is not waiting any more, or due by now, after others were waited for.
+                let waiting = ids.filter { id in state.memos[id].map { $0.disposition == .waiting && $0.nextTry > time } ?? false }
+                for id in waiting { state.memos[id]?.nextTry = time }
+                return waiting.count
+            }
+        }
+    }
+
+    public func suspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, limit: Int) async throws -> [Memo] {
+        try await self.read { try await $0.suspects(at: receiver, from: sender, type: type, limit: limit) }
+    }
+
+    public func endSuspicion(
+        at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>, attempts: Int, time: Int64
+    ) async throws -> Int {
+        let ids = try await self.suspectIDs(at: receiver, from: sender, types: types)
+        let cleared = try await self.write(ids.map { .memo($0) }) { transaction in
+            try transaction.write { state in
+                ids.compactMap { id -> Memo? in
+                    guard state.memos[id]?.disposition == .suspect else { return nil }
+                    state.memos[id]?.disposition = .parked
+                    state.memos[id]?.attempts = attempts
+                    state.memos[id]?.nextTry = time
+                    return state.memos[id]
+                }
+            }
+        }
+        for memo in cleared { self.note(memo) }
+        return cleared.count
+    }
+
+    public func postponeSuspects(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, time: Int64) async throws {
+        let ids = try await self.suspectIDs(at: receiver, from: sender, types: [type])
+        try await self.write(ids.map { .memo($0) }) { transaction in
+            try transaction.write { state in
+                for id in ids {
+                    guard let memo = state.memos[id], memo.disposition == .suspect else { continue }
+                    state.memos[id]?.nextTry = time + Int64(memo.tries)
+                }
+            }
+        }
+    }
+
+    private func suspectIDs(at receiver: ServerID, from sender: ServerID, types: Set<BusinessTypeID>) async throws -> [Int64] {
+        try await self.read { transaction in
+            transaction.read { $0.suspects(at: receiver, from: sender, types: types).map(\.id).sorted() }
+        }
     }
 
     public func wakeMemos(at receiver: ServerID, from sender: ServerID, of entity: EntityID, time: Int64) async throws {

@@ -165,10 +165,16 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
     public func row(_ table: String, _ key: String) async throws -> String? { try await self.read { $0.row(table, key) } }
 
     /// Creates, replaces or, with nil, removes a row. To remove one that is not there takes no lock.
-    public func setRow(_ table: String, _ key: String, _ row: String?) async throws {
+    /// - Returns: Whether there was one before.
+    @discardableResult
+    public func setRow(_ table: String, _ key: String, _ row: String?) async throws -> Bool {
         let lock = SimulatedLocks.Key.row(table, key)
-        if row == nil, !self.database.isLockedByAnother(lock, than: self), try await self.read({ $0.row(table, key) }) == nil { return }
-        try await self.write([lock]) { try $0.setRow(table, key, row) }
+        if row == nil, !self.database.isLockedByAnother(lock, than: self), try await self.read({ $0.row(table, key) }) == nil { return false }
+        return try await self.write([lock]) {
+            let isThere = $0.row(table, key) != nil
+            try $0.setRow(table, key, row)
+            return isThere
+        }
     }
 
     /// Raises a number in a row that is locked first.

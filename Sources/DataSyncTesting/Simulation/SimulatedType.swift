@@ -89,12 +89,16 @@ struct SimulatedType: RecordHandler {
     }
 
     /// What a change does to the business table, where it is made and where it is applied.
+    /// - Returns: Whether it did anything: to delete what is not there does not.
+    @discardableResult
     static func write(
         _ entity: EntityID, token: Int, isDeletion: Bool, kind: RecordKind, _ table: String, in transaction: SimulatedTransaction
-    ) async throws {
+    ) async throws -> Bool {
         switch kind {
-        case .state: try await transaction.setRow(table, self.row(of: entity), isDeletion ? nil : String(token))
-        case .action: try await transaction.increaseRow(table, self.row(of: entity, action: token))
+        case .state: return try await transaction.setRow(table, self.row(of: entity), isDeletion ? nil : String(token)) || !isDeletion
+        case .action:
+            try await transaction.increaseRow(table, self.row(of: entity, action: token))
+            return true
         }
     }
 }

@@ -48,16 +48,19 @@ import Testing
 
     @Test func aRefusedRecordWaitsAsTheRetryDelaysSay() {
         let limits = SyncLimits()
-        func delay(_ disposition: Disposition, _ reason: ReasonCode, attempts: Int, tries: Int) -> Duration {
-            limits.delay(after: Outcome(disposition, reason: reason, attempts: attempts), tries: tries)
+        func delay(_ disposition: Disposition, _ reason: ReasonCode, attempts: Int, waited: Int) -> Duration {
+            limits.delay(after: Outcome(disposition, reason: reason, attempts: attempts), waited: .seconds(waited))
         }
-        #expect(delay(.parked, .refused, attempts: 1, tries: 1) == .seconds(30))
-        #expect(delay(.parked, .refused, attempts: 2, tries: 2) == .seconds(300))
+        #expect(delay(.parked, .refused, attempts: 1, waited: 0) == .seconds(30))
+        #expect(delay(.parked, .refused, attempts: 2, waited: 30) == .seconds(300))
         // While nobody is at fault: 30 s, doubling to an hour.
-        #expect(delay(.waiting, .missingDependency, attempts: 0, tries: 1) == .seconds(30))
-        #expect(delay(.waiting, .missingDependency, attempts: 0, tries: 4) == .seconds(240))
-        #expect(delay(.waiting, .missingDependency, attempts: 0, tries: 9_999) == .seconds(3_600))
-        #expect(delay(.parked, .behind, attempts: 0, tries: 2) == .seconds(60))
-        #expect(delay(.parked, .unknownVersion, attempts: 2, tries: 1) == .seconds(30))
+        #expect(delay(.waiting, .missingDependency, attempts: 0, waited: 0) == .seconds(30))
+        #expect(delay(.waiting, .missingDependency, attempts: 0, waited: 30) == .seconds(60))
+        // The clock was set back.
+        #expect(delay(.waiting, .missingDependency, attempts: 0, waited: -90) == .seconds(30))
+        #expect(delay(.waiting, .missingDependency, attempts: 0, waited: 210) == .seconds(240))
+        #expect(delay(.waiting, .missingDependency, attempts: 0, waited: 999_999) == .seconds(3_600))
+        #expect(delay(.parked, .behind, attempts: 0, waited: 30) == .seconds(60))
+        #expect(delay(.parked, .unknownVersion, attempts: 2, waited: 0) == .seconds(30))
     }
 }

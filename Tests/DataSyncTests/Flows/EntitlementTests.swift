@@ -78,7 +78,7 @@ import Testing
         try await company.write(Item(id: 1, text: "fine"), .product, at: 1)
         try await company.write(Item(id: 9, text: "fine"), .order, at: 2)
         let report = try await company.cycle(1)
-        #expect(report.pushed == [.parked: 2, .applied: 1])
+        #expect(report.pushed == [.suspect: 2, .applied: 1])
         #expect(report.stopped == [3: "too many refused records wait at the cloud"])
         #expect(try await company.outbox(1).map(\.state) == [.open, .open, .new, .new, .settled])
         #expect(try await company.cycle(2).pushed == [.applied: 1])
@@ -99,7 +99,8 @@ import Testing
         try await company.write(Item(id: 1, text: "+5"), .points, at: .cloud)
         var report = CycleReport()
         for _ in 0..<5 { report.add(try await company.cycle(1)) }
-        #expect(report.pulled[.parked] == 2)
+        // They come one by one: the first proves nothing, the second is like it.
+        #expect(report.pulled == [.parked: 1, .suspect: 1, .applied: 1])
         #expect(try await company.rows(.points, at: 1) == ["points:1/+5": "1"])
         #expect(try await company.memos(at: 1).count == 2)
         company.conduct(1).cure("poison")

@@ -106,7 +106,7 @@ import Testing
 
     @Test func aBranchRetriesAndDiscardsWhatItRefusedItself() async throws {
         let company = try await Company(branches: [1])
-        for id in [1, 2] { try await company.write(Item(id: id, text: "poison"), .product, at: .cloud) }
+        for (id, text) in [(1, "poison"), (2, "venom")] { try await company.write(Item(id: id, text: text), .product, at: .cloud) }
         for _ in 0..<4 { try await company.cycle(1) }
         let memos = try await company.memos(at: 1, [.dead])
         #expect(memos.count == 2)

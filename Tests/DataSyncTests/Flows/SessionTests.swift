@@ -198,18 +198,6 @@ import Testing
         #expect(try await code(future, from: 1) == .unsupportedProtocol)
     }
 
-    @Test func aBranchWhoseDatabaseIsOlderThanWhatItSentSendsNothing() async throws {
-        let company = try await Company(branches: [1])
-        let session = try await company.hub.open(self.request("0123456789abcdef"), from: 1).session
-        _ = try await company.hub.push(self.push(session, first: 1, [try Sample.record(.order, 1)]), from: 1)
-        // Its database knows nothing of that.
-        try await company.write(Item(id: 2, text: "x"), .order, at: 1)
-        let error = await #expect(throws: DataSyncError.self) { try await company.cycle(1) }
-        #expect(error?.code == .invalidState)
-        #expect(company.link(1).calls(.push) == 0)
-        #expect(try await company.outbox(1).map(\.synID) == [0])
-    }
-
     @Test func aBatchAboveTheLimitIsRefused() async throws {
         var limits = Company.eagerLimits
         limits.batchRecordsMax = 2

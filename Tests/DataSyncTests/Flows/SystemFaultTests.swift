@@ -57,6 +57,50 @@ import Testing
         #expect(try await company.rows(.product, at: 1) == company.rows(.product, at: 2))
     }
 
+    /// An application that keeps a row locked harms the type of that row and no other.
+    @Test func aRowThatIsLockedForLongStopsItsTypeAlone() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "x"), .order, at: 1)
+        try await company.write(Item(id: 1, text: "x"), .visit, at: 1)
+        // The first that is applied is the order; whoever tried again would find the row free.
+        let lockWait: Conduct.Hook = { [time = company.time] _ in
+            time.advance(by: .seconds(5))
+            throw DataSyncError(.storageBusy, operation: "test")
+        }
+        company.conduct(.cloud).beforeNext(lockWait)
+        let report = try await company.cycle(1)
+        #expect(report.stopped == [3: "a fault at the cloud"])
+        #expect(try await company.rows(.visit, at: .cloud) == ["visit:1": "x"])
+        #expect(try await company.memos(at: .cloud) == [])
+        try await company.write(Item(id: 1, text: "x"), .product, at: .cloud)
+        try await company.write(Item(id: 1, text: "+5"), .points, at: .cloud)
+        company.conduct(1).beforeNext(lockWait)
+        company.time.advance(by: .seconds(600))
+        let pulled = try await company.cycle(1)
+        #expect(pulled.stopped.keys.sorted() == [2])
+        #expect(try await company.rows(.points, at: 1) == ["points:1/+5": "1"])
+        #expect(try await company.memos(at: 1) == [])
+        company.time.advance(by: .seconds(600))
+        try await company.settle()
+        #expect(try await company.rows(.order, at: .cloud) == ["order:1": "x"])
+        #expect(try await company.rows(.product, at: 1) == ["product:1": "x"])
+    }
+
+    @Test func aDeadlockStopsATypeOnlyWhereItNeverEnds() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "x"), .order, at: 1)
+        company.conduct(.cloud).beforeNext { _ in throw DataSyncError(.storageBusy, operation: "test") }
+        #expect(try await company.cycle(1).pushed == [.applied: 1])
+        try await company.write(Item(id: 2, text: "deadlock"), .order, at: 1)
+        try await company.write(Item(id: 2, text: "x"), .visit, at: 1)
+        #expect(try await company.cycle(1).stopped == [3: "a fault at the cloud"])
+        #expect(try await company.rows(.visit, at: .cloud) == ["visit:2": "x"])
+        company.conduct(.cloud).cure("deadlock")
+        company.time.advance(by: .seconds(600))
+        try await company.settle()
+        #expect(try await company.rows(.order, at: .cloud).count == 2)
+    }
+
     @Test func aFaultOfTheSystemDuringARetryCountsNothing() async throws {
         let company = try await Company(branches: [1])
         try await company.write(Item(id: 1, text: "poison"), .order, at: 1)
@@ -140,7 +184,7 @@ import Testing
         // Orders are not configured any more; their records are due first, and at most two are looked at in a round.
         try company.startAll(cloudTypes: ItemType.all.filter { $0.id != 3 })
         for _ in 0..<3 { try await company.hub.retryDue(limit: 2) }
-        #expect(try await company.memos(at: .cloud).map(\.attempts) == [1, 1, 1, 3])
+        #expect(try await company.memos(at: .cloud).map(\.tries) == [1, 1, 1, 3])
     }
 
     @Test func aLongBacklogDoesNotKeepABranchFromPulling() async throws {

@@ -142,6 +142,11 @@ import Testing
         #expect(self.violated(events) == [.deadMeansThree])
     }
 
+    @Test func aSuspectThatIsCountedIsFound() {
+        #expect(self.violated([self.memo(.suspect, attempts: 0), self.memo(.parked, attempts: 1)]) == [])
+        #expect(self.violated([self.memo(.suspect, attempts: 1)]) == [.notCounted])
+    }
+
     @Test func aCountWithoutARefusalIsFound() {
         var rest = self.rest
         for server in [.cloud, 2] as [ServerID] { rest.tables[server]?["points"] = [:] }

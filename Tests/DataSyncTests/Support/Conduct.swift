@@ -3,8 +3,9 @@ import Synchronization
 
 /// How a server's handlers take what a record says.
 ///
-/// By its text: `poison…` is refused, `broken…` meets a fault of the system, and `after:KEY…` needs the row KEY of the same
-/// table. Until they are cured.
+/// By its text: `poison…` is refused, `venom…` for another reason, `broken…` meets a fault of the system, `deadlock…` others that work on
+/// the same rows, and `after:KEY…` needs the row KEY of the same table, which `fk:KEY…` needs as well, like a foreign key, without saying
+/// so. Until they are cured.
 final class Conduct: Sendable {
     struct DiskFull: Error {}
     typealias Hook = @Sendable (InMemoryTransaction) async throws -> Void
@@ -14,6 +15,8 @@ final class Conduct: Sendable {
         var hook: Hook?
         var applied: [String] = []
         var refusals = 0
+        var takes = 0
+        var isVague = false
     }
     private let state = Mutex(State())
 
@@ -24,8 +27,16 @@ final class Conduct: Sendable {
     /// transaction committed while this one waited for a lock.
     func beforeNext(_ hook: @escaping Hook) { self.state.withLock { $0.hook = hook } }
 
+    /// Whether handlers do not say which of several records is at fault, like a statement for all of them.
+    var isVague: Bool {
+        get { self.state.withLock { $0.isVague } }
+        set { self.state.withLock { $0.isVague = newValue } }
+    }
+
     /// The texts that were taken in handlers here, in order, those of rolled back transactions too.
     var applied: [String] { self.state.withLock { $0.applied } }
+    /// How often a handler here was given a text.
+    var takes: Int { self.state.withLock { $0.takes } }
 
     /// How often a record was refused here.
     var refusals: Int { self.state.withLock { $0.refusals } }
@@ -33,19 +44,23 @@ final class Conduct: Sendable {
     func take(_ text: String, table: String, in transaction: InMemoryTransaction) async throws {
         let (cured, hook) = self.state.withLock { state in
             defer { state.hook = nil }
+            state.takes += 1
             return (state.cured, state.hook)
         }
         try await hook?(transaction)
-        func isIll(_ prefix: String) -> Bool { text.hasPrefix(prefix) && !cured.contains(prefix) }
+        func isIll(_ prefix: String) -> Bool { text.hasPrefix(prefix) && !cured.contains { text.hasPrefix($0) } }
         if isIll("poison") {
             self.state.withLock { $0.refusals += 1 }
             throw RecordFault.refused("no poison")
         }
+        if isIll("venom") { throw RecordFault.refused("no venom") }
         if isIll("broken") { throw DiskFull() }
+        if isIll("deadlock") { throw DataSyncError(.storageBusy, operation: "test") }
         if isIll("after:") {
             let key = text.dropFirst("after:".count).prefix { $0 != " " }
-            guard transaction.row(table, String(key)) != nil else { throw RecordFault.missingDependency(detail: String(key)) }
+            guard transaction.row(table, String(key)) != nil else { throw RecordFault.missingDependency(on: EntityKey(String(key))) }
         }
+        if isIll("fk:"), transaction.row(table, String(text.dropFirst("fk:".count))) == nil { throw RecordFault.missingDependency(detail: "fk") }
         self.state.withLock { $0.applied.append(text) }
     }
 }

@@ -32,6 +32,15 @@ struct ItemType: BusinessType {
         try self.write(change, in: transaction)
     }
 
+    func apply(_ records: [PreparedRecord], in transaction: InMemoryTransaction) async throws {
+        for (index, prepared) in records.enumerated() {
+            do { try await self.apply(prepared.content as! Change<Item>, of: prepared.entity, in: transaction) } catch let fault as RecordFault {
+                guard !self.conduct.isVague else { throw fault }
+                throw IndexedRecordFault(index: index, fault: fault)
+            }
+        }
+    }
+
     /// What a change does to the table, here and where it is made. An action leaves how often it took effect.
     func write(_ change: Change<Item>, in transaction: InMemoryTransaction) throws {
         switch change {

@@ -85,23 +85,27 @@ import Testing
             session: session, logEpoch: 1, positions: [2: Position(number: 1, fingerprint: .none)],
             outcomes: [NumberedOutcome(record: RecordNumber(type: 2, epoch: 1, number: 1), outcome: Outcome(.parked, reason: .refused, attempts: 1))]
         ).body
+        let recover = RecoverRequest(session: session, epoch: 1, after: [2: 0, 6: 1]).body
         var answered = 0
         for _ in 0..<1_500 {
-            var body = [push, push, pull, acknowledge].randomElement(using: &generator)!
-            let isPush = body == push
-            let isPull = body == pull
+            var body = [push, push, pull, acknowledge, recover].randomElement(using: &generator)!
+            let (isPush, isPull, isRecover) = (body == push, body == pull, body == recover)
             self.mutate(&body, using: &generator)
             do {
                 if isPush {
                     _ = try await transport.push(PushRequest(body: body))
                 } else if isPull {
                     _ = try await transport.pull(PullRequest(body: body))
+                } else if isRecover {
+                    let request = try RecoverRequest(body: body)
+                    // A new epoch would end the session of all the others.
+                    if !request.isEnd { _ = try await transport.recover(request) }
                 } else {
                     _ = try await transport.acknowledge(AcknowledgeRequest(body: body))
                 }
                 answered += 1
             } catch let error as DataSyncError {
-                #expect([.peerInvalid, .tooLarge, .fenced].contains(error.code), "\(String(reflecting: error))")
+                #expect([.peerInvalid, .tooLarge, .fenced, .diverged].contains(error.code), "\(String(reflecting: error))")
             }
         }
         #expect(answered > 100, "\(answered) of 1,500 were answered")

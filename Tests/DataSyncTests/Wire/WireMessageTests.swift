@@ -46,6 +46,8 @@ import Testing
         check(PullRequest.self)
         check(PullAnswer.self)
         check(AcknowledgeRequest.self)
+        check(RecoverRequest.self)
+        check(RecoverAnswer.self)
         check(ErrorAnswer.self)
     }
 

@@ -34,9 +34,12 @@ enum WireSample {
         RouteKind.allCases.map { TypeSummary(id: 9, name: "é \"\\", kind: kind, route: $0) }
     }
 
-    static let openRequest = OpenRequest(protocolVersion: .max, nonce: "n\"\u{0}", software: "DataSync 中", types: Self.types)
+    static let openRequest = OpenRequest(
+        protocolVersion: .max, nonce: "n\"\u{0}", software: "DataSync 中", types: Self.types, host: "h\n", logEpoch: .min,
+        cursors: Self.positions)
     static let openAnswer = OpenAnswer(
-        session: Self.session, logEpoch: .max, positions: Self.positions, types: Self.types, recordBytesMax: .max, time: .min)
+        session: Self.session, logEpoch: .max, positions: Self.positions, types: Self.types, recordBytesMax: .max, time: .min,
+        olderPositions: [1: Self.positions, .max: [:]], cursors: Self.positions)
     static let pushRequest: PushRequest = {
         let stream = StreamID(origin: .cloud, epoch: Self.session.epoch, type: 3)
         let first = Int64.max - 20_000
@@ -49,7 +52,8 @@ enum WireSample {
         return PushRequest(
             session: Self.session,
             runs: [
-                PushRun(type: 3, firstSynID: first, run: Fingerprint(rawValue: .max), records: records),
+                PushRun(
+                    type: 3, firstSynID: first, run: Fingerprint(rawValue: .max), before: Fingerprint(rawValue: 1), isAgain: true, records: records),
                 PushRun(type: 4, firstSynID: 1, run: .none, records: [.record(bare)]),
             ], asked: Self.numbers)
     }()
@@ -78,10 +82,17 @@ enum WireSample {
     }()
     static let acknowledgeRequest = AcknowledgeRequest(
         session: Self.session, logEpoch: .max, positions: Self.positions, outcomes: Self.numbered)
+    static let recoverRequest = RecoverRequest(session: Self.session, epoch: .max, after: [1: 0, 7: .max], isEnd: true)
+    static let recoverAnswer = RecoverAnswer(
+        receipts: [
+            Receipt(epoch: 1, type: 7, firstSynID: 1, run: Fingerprint(rawValue: .max), uids: [Self.uid, .void], time: 0),
+            Receipt(epoch: .max, type: 8, firstSynID: 5, run: .none, uids: [], time: 0),
+        ], outcomes: Self.numbered, hasMore: true, epoch: .max)
     static let errorAnswer = ErrorAnswer(DataSyncError(.storageBusy, operation: "x", retryAfter: .milliseconds(1_500)))
 
     static let all: [any WireMessage & Hashable] = [
         openRequest, openAnswer, pushRequest, pushAnswer, pullRequest, pullAnswer, acknowledgeRequest, AcknowledgeAnswer(), errorAnswer,
+        recoverRequest, recoverAnswer, RecoverAnswer(epoch: 1),
         PullAnswer(), PushAnswer(runs: []), PushRequest(session: session, runs: []),
         AcknowledgeRequest(session: session, logEpoch: 1, positions: [:], outcomes: []),
     ]
