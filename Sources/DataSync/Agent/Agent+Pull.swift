@@ -256,6 +256,7 @@ extension Agent {
         _ records: [(index: Int, prepared: PreparedRecord)], areDistinct: Bool, in transaction: Storage.Transaction
     ) async throws {
         let byType = Dictionary(grouping: records) { $0.prepared.record.type }
+        if PlantedBug.isOn(.rule2LooksFirst) { try await self.giveWay(records, in: transaction) }
         for definition in self.types.definitions {
             guard let records = byType[definition.id], let handler = self.types[definition.id] else { continue }
             for wave in areDistinct ? [records] : waves(of: records, entity: { $0.prepared.entity }) {
@@ -264,8 +265,15 @@ extension Agent {
                 }
             }
         }
+        if !PlantedBug.isOn(.rule2LooksFirst), !PlantedBug.isOn(.noRule2) { try await self.giveWay(records, in: transaction) }
+    }
+
+    /// Undoes everything where an application here has changed one of the entities and the cloud has not settled that.
+    private func giveWay(_ records: [(index: Int, prepared: PreparedRecord)], in transaction: Storage.Transaction) async throws {
         // Most types are written on one side only.
-        let states = Set(byType.keys).filter { self.types.definition(of: $0)?.kind == .state }
+        let states = Set(records.map(\.prepared.record.type)).filter {
+            self.types.definition(of: $0)?.kind == .state || PlantedBug.isOn(.actionSuperseded)
+        }
         let own = states.isEmpty ? [] : try await transaction.typesInOutbox(among: states)
         guard !own.isEmpty else { return }
         let written = records.lazy.map(\.prepared).filter { own.contains($0.record.type) && self.isOfOwnScope($0.entity) }

@@ -40,7 +40,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         self.types = try TypeRegistry(types)
         self.limits = limits
         self.schedule = schedule
-        self.environment = environment
+        self.environment = PlantedBug.isOn(.wallClockTimer) ? environment.withWallClockTimers : environment
         self.software = software
         self.host = host
         var logger = logger

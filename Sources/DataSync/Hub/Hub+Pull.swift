@@ -25,6 +25,9 @@ extension Hub {
             }
         }
         try await self.noteSeen(branch, request.session)
+        let early =
+            PlantedBug.isOn(.outcomesReadBefore)
+            ? try await self.storage.withTransaction(.snapshot) { try await self.outcomes(of: request.asked, from: branch, in: $0) } : nil
         return try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
             guard request.logEpoch == (try await self.logEpoch(in: transaction)) else {
@@ -33,7 +36,7 @@ extension Hub {
             _ = try await self.checkCursors(request.cursors, ofEpoch: request.logEpoch, of: branch, in: transaction)
             var answer = try await self.read(request, for: branch, in: transaction)
             answer.hasMore = answer.hasMore || hasMoreRows
-            answer.outcomes = try await self.outcomes(of: request.asked, from: branch, in: transaction)
+            answer.outcomes = if let early { early } else { try await self.outcomes(of: request.asked, from: branch, in: transaction) }
             answer.asked = try await transaction.memosToAsk(at: branch, time: self.environment.wallTime(), limit: self.limits.askedMax).map {
                 RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)
             }
@@ -102,7 +105,7 @@ extension Hub {
     ) async throws -> LogPage {
         let own = LogOwner(origin: branch, epoch: request.session.epoch)
         var pages: [LogPage] = []
-        for audience in [Audience.all, .only(branch)] {
+        for audience in [Audience.all, .only(branch)] + (PlantedBug.isOn(.audienceNotChecked) ? self.foreignAudiences(for: branch) : []) {
             pages.append(
                 try await transaction.logPage(
                     ofType: type, audience: audience, after: place, limit: limit, bytesMax: bytesMax, own: own))

@@ -66,7 +66,7 @@ extension Hub {
         _ id: Int64, after tries: Int, by retrier: Retrier, blamed: RecordFault?, in transaction: Storage.Transaction
     ) async throws -> Try? {
         guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud else { return nil }
-        guard memo.tries == tries else { return Try(outcome: memo.outcome) }
+        guard memo.tries == tries || PlantedBug.isOn(.retryWithoutGuard) else { return Try(outcome: memo.outcome) }
         guard memo.holdsPayload, memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead),
             // Another replica may have tried it since it was found to be due.
             retrier == .person || memo.nextTry <= self.environment.wallTime()
@@ -78,7 +78,9 @@ extension Hub {
             try await transaction.updateMemos([memo])
             return nil
         }
-        guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
+        let isMine =
+            PlantedBug.isOn(.retryWithoutGuard) ? true : try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
+        guard isMine else { return nil }
         memo.tries += 1
         let now = self.environment.wallTime()
 
@@ -127,7 +129,7 @@ extension Hub {
         var unit = CloudUnit(hub: self, transaction: transaction)
         try await unit.lock([memo.entity])
         // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected.
-        let isEcho = wasDead && handler.definition.kind == .state
+        let isEcho = wasDead && handler.definition.kind == .state && !PlantedBug.isOn(.successNotEchoed)
         let applied: PreparedRecord
         switch try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
         case .success(let prepared): applied = prepared
@@ -135,7 +137,7 @@ extension Hub {
             let isTooOld = now - memo.created > self.limits.waitingAgeMax.milliseconds
             if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
             let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
-            if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden {
+            if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden, !PlantedBug.isOn(.noCorrectionAfterDead) {
                 unit.correct(memo.entity, at: memo.line.sender)
                 _ = try await unit.append()
             }

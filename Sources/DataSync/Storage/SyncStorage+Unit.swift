@@ -7,10 +7,16 @@ extension SyncStorage {
         attemptsMax: Int, _ environment: SyncEnvironment, _ body: (Transaction) async throws -> Result
     ) async throws -> Result {
         var attempt = 1
+        var last: Result?
         while true {
             do {
-                return try await self.withTransaction(.write, body)
+                return try await self.withTransaction(.write) { transaction in
+                    let result = try await body(transaction)
+                    if PlantedBug.isOn(.unknownCommitIsDone) { last = result }
+                    return result
+                }
             } catch let error as DataSyncError where error.code.isWorthRunningAgain && attempt < attemptsMax {
+                if error.code == .commitUnknown, let last { return last }
                 attempt += 1
                 // 20 to 500 ms: the two that met must not meet again.
                 try await environment.clock.sleep(for: .milliseconds(20 + 480 * environment.jitter()))
