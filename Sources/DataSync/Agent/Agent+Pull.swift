@@ -37,6 +37,7 @@ extension Agent {
     }
 
     private static var pullsMax: Int { 20 }
+    private static var fullReason: String { "too many refused records wait at this branch" }
 
     private func fetch(_ cursors: [BusinessTypeID: Position], _ session: AgentSession) async throws -> PullWork {
         let window = self.state.withLock { $0.pullWindow }
@@ -60,6 +61,10 @@ extension Agent {
         let now = self.environment.runningTime()
         return self.types.definitions.map(\.id).filter { type in
             if session.unsupported.contains(type) || session.isUnknown(type) { return false }
+            if self.state.withLock({ $0.full[type] ?? .zero }) > now {
+                report.stopped[type] = Self.fullReason
+                return false
+            }
             guard self.state.withLock({ $0.breaker.wait(for: type, at: now) }) == nil else {
                 report.stopped[type] = "a fault of this branch's system"
                 return false
@@ -104,7 +109,12 @@ extension Agent {
                 self.passed(Set(indices.map { current.items[$0].type }).subtracting(current.stopped))
             } catch let setback as ChunkSetback {
                 switch setback {
-                case .stopped(let type, _): work.stop(type)
+                case .stopped(let type, let stop):
+                    work.stop(type)
+                    guard case .quota(let retryAfter) = stop else { break }
+                    let until = self.environment.runningTime() + retryAfter
+                    self.state.withLock { $0.full[type] = until }
+                    report.stopped[type] = Self.fullReason
                 case .systemFault(let type, let error):
                     work.stop(type)
                     self.stop(type, because: error, &report)
@@ -319,9 +329,9 @@ extension Agent {
             guard
                 usage.records + indices.count <= self.limits.openRecordsMax, usage.bytes + bytes <= self.limits.openBytesMax
             else {
-                throw ChunkSetback.systemFault(
-                    type,
-                    DataSyncError(.storageFailed, operation: "pull", detail: "\(usage.records) records of the type wait for attention"))
+                // Not a fault of the system: then what waits would not be tried either, and the room would never come.
+                self.logger.error("too many refused records wait: the type is not fetched", metadata: ["type": "\(type)", "open": "\(usage.records)"])
+                throw ChunkSetback.stopped(type, .quota(retryAfter: .seconds(60)))
             }
         }
     }

@@ -138,6 +138,8 @@ struct AgentState: Sendable {
     var session: AgentSession?
     /// Types that a fault of this branch's system has stopped.
     var breaker = TypeBreaker()
+    /// Types that are not fetched until some running time, because too many refused records of them wait.
+    var full: [BusinessTypeID: Duration] = [:]
     var sweep = OutboxSweep()
     var gaps = OutboxGaps()
     var age = Age()
