@@ -73,14 +73,14 @@ extension Hub {
         else { return nil }
         let wait = self.wait(for: memo.line.type)
         guard let handler = self.types[memo.line.type], retrier == .person || wait == nil else {
+            // Another replica may be trying it: what it makes of it must not be overwritten.
+            guard try await self.begins(memo, in: transaction) else { return nil }
             // Else those of a type that stands still would be found first each time, and no others.
             memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }
-        let isMine =
-            PlantedBug.isOn(.retryWithoutGuard) ? true : try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
-        guard isMine else { return nil }
+        guard try await self.begins(memo, in: transaction) else { return nil }
         memo.tries += 1
         let now = self.environment.wallTime()
 
@@ -119,6 +119,12 @@ extension Hub {
 
     private func timeToTry(_ memo: Memo, after now: Int64) -> Int64 {
         now + self.limits.delay(after: memo.outcome, waited: .milliseconds(now - memo.created)).milliseconds
+    }
+
+    /// - Returns: Whether this transaction may change how `memo` stands: nobody else has since it was read.
+    private func begins(_ memo: Memo, in transaction: Storage.Transaction) async throws -> Bool {
+        if PlantedBug.isOn(.retryWithoutGuard) { return true }
+        return try await transaction.beginTry(ofMemo: memo.id, disposition: memo.disposition, tries: memo.tries)
     }
 
     /// One try: applied and in the log, or what is held against it.
