@@ -7,6 +7,9 @@ extension Hub {
         guard request.recordsMax > 0, request.bytesMax > 0, request.recordBytesMax > 0 else {
             throw DataSyncError(.peerInvalid, operation: "pull", detail: "a limit is not positive")
         }
+        let early =
+            PlantedBug.isOn(.outcomesReadBefore)
+            ? try await self.storage.withTransaction(.snapshot) { try await self.outcomes(of: request.asked, from: branch, in: $0) } : nil
         let (hasOwnRows, isFull) = try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
             let tails = try await transaction.logTails(of: [.all, .only(branch)])
@@ -25,9 +28,6 @@ extension Hub {
             }
         }
         try await self.noteSeen(branch, request.session)
-        let early =
-            PlantedBug.isOn(.outcomesReadBefore)
-            ? try await self.storage.withTransaction(.snapshot) { try await self.outcomes(of: request.asked, from: branch, in: $0) } : nil
         return try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
             guard request.logEpoch == (try await self.logEpoch(in: transaction)) else {
