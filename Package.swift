@@ -2,14 +2,18 @@
 
 import PackageDescription
 
+/// A build for `Scripts/mutants` has switches that each break one promise (`PlantedBug`); no other build has them.
+let plantedBugs: [SwiftSetting] = Context.environment["DATASYNC_PLANTED_BUGS"] == nil ? [] : [.define("PLANTED_BUGS")]
+
 /// Every target of ours: strict, and quiet or broken. Dependencies are not rebuilt when this changes.
-let settings: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
-    .treatAllWarnings(as: .error),
-]
+let settings: [SwiftSetting] =
+    plantedBugs + [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+        .treatAllWarnings(as: .error),
+    ]
 
 /// What the two programs are made of.
 let programs: [Target.Dependency] = [

@@ -35,7 +35,9 @@ public final class MySQLConnection: SQLConnection {
     public func begin(_ access: Access) async throws {
         try await self.perform { handle in
             switch access {
-            case .write: try handle.run("start transaction read write")
+            case .write:
+                if PlantedBug.isOn(.numberedBeforeCommit) { try handle.run("set transaction isolation level read uncommitted") }
+                try handle.run("start transaction read write")
             case .snapshot:
                 // For this one transaction: all others are READ COMMITTED.
                 try handle.run("set transaction isolation level repeatable read")

@@ -18,7 +18,7 @@ enum MySQLErrorTable {
         case 2002, 2003, 2005, 2006, 2012, 2013, 2014, 2026, 2027, 2055,  // the client lost, or never had, the server
             1040, 1042, 1043, 1047, 1053, 1077, 1079, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1203,
             1226, 1927, 3159, 4031:  // too many connections, going down, killed, idle for too long, not part of a Galera quorum
-            return inCommit ? .commitUnknown : .connection
+            return inCommit && !PlantedBug.isOn(.unknownCommitIsNotDone) ? .commitUnknown : .connection
         case 1451, 1452, 1216, 1217:  // foreign keys
             return .dependency
         case 1062, 1169, 1586, 1048, 1557, 1761, 1762, 3819, 4025:  // unique key, NULL, check

@@ -22,6 +22,7 @@ public final class SQLStorage: SyncStorage, LeasingStorage {
                 try await Self.orClose(connection) { try await connection.begin(access) }
                 let result: Result
                 do { result = try await body(transaction) } catch {
+                    if PlantedBug.isOn(.commitAfterLockTimeout), connection.isUsable { try? await connection.commit() }
                     // After any error everything goes: a commit after a lock wait would keep half of the unit.
                     if connection.isUsable { try? await Self.orClose(connection) { try await connection.rollback() } }
                     throw error

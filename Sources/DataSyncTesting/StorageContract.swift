@@ -332,6 +332,13 @@ extension StorageContract {
         #expect(rows.filter { $0.state == .new }.map(\.id) == [20])
         let new = try await storage.withTransaction { try await $0.outboxHeads(in: 1...100, newOnly: true, limit: 100) }
         #expect(new.map(\.id) == [20])
+        // One more has the number between its neighbours', and was not simply applied.
+        try await self.append((41...80).map { Self.row($0) }, to: storage)
+        let more = try await self.allRows(of: storage).map(\.id).suffix(40)
+        let refused = more[more.startIndex + 20]
+        let others = more.filter { $0 != refused }.map { OutboxSettlement(id: $0, type: 1, synID: $0 + 100, state: .settled, reason: .applied) }
+        #expect(try await storage.withTransaction { try await $0.settleOutbox(others, origin: 7) } == 39)
+        #expect(try await self.allRows(of: storage).filter { $0.state == .new }.map(\.id) == [20, refused])
     }
 
     private func settlingInTurn(_ storage: Storage) async throws {

@@ -270,6 +270,19 @@ struct ConnectionContractTests {
         #expect(attempts.count >= 3)
     }
 
+    @Test func whatIsNotCommittedIsNotSeen() async throws {
+        let bench = try await Self.makeBench()
+        let other = try await bench.database.connect()
+        try await other.begin(.write)
+        _ = try await other.execute(Bench.mark("update stock set pieces = 0 where id = 2"), [])
+        let seen = try await bench.storage.withTransaction { transaction in
+            try await transaction.query(Bench.mark("select pieces from stock where id = 2"))[0].int(0)
+        }
+        #expect(seen == 20)
+        try await other.rollback()
+        await other.close()
+    }
+
     @Test func aLockThatIsNotGivenInTimeIsNobodysFault() async throws {
         let bench = try await Self.makeBench()
         let other = try await bench.database.connect()

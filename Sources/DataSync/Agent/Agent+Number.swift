@@ -40,7 +40,8 @@ extension Agent {
             await self.environment.passes(.numberAfterFrontier)
             if heads.contains(where: { $0.type.rawValue <= 0 }) { self.reportOnce("sync_data has rows whose business_type is no type's") }
             // Looked at after the others were read: whatever committed before one of those is there by now, and goes first.
-            var step = NumberingStep(ranges: gaps.rangesToLookAt(frontier: frontier), frontier: frontier, heads: heads)
+            var step = NumberingStep(
+                ranges: PlantedBug.isOn(.frontierDecides) ? [] : gaps.rangesToLookAt(frontier: frontier), frontier: frontier, heads: heads)
             var late: [OutboxHead] = []
             for range in step.ranges {
                 let below = try await transaction.outboxHeads(in: range, newOnly: false, limit: range.count)
@@ -81,6 +82,7 @@ extension Agent {
     }
 
     private func numberLateRows() async throws {
+        if PlantedBug.isOn(.frontierDecides) { return }
         let frontier = try await self.storage.withTransaction(.snapshot) { try await $0.outboxFrontier() }
         let now = self.environment.runningTime()
         for range in self.state.withLock({ $0.sweep.nextRanges(frontier: frontier, at: now) }) {
@@ -109,13 +111,17 @@ extension Agent {
     }
 
     private func writeManifests(over heads: [OutboxHead], in transaction: Storage.Transaction) async throws {
-        let heads = heads.filter { $0.type.rawValue > 0 }
+        var heads = heads.filter { $0.type.rawValue > 0 }
+        if PlantedBug.isOn(.orderedByCreateTime) { heads.sort { $0.createTime < $1.createTime } }
         guard !heads.isEmpty, let epoch = self.state.withLock({ $0.term })?.epoch else { return }
         let run = self.environment.fingerprint()
         var manifests: [Manifest] = []
         for (type, heads) in Dictionary(grouping: heads, by: \.type).sorted(by: { $0.key < $1.key }) {
             let stream = StreamID(origin: self.id, epoch: epoch, type: type)
             var number = try await transaction.takeNumbers(stream, count: heads.count)
+            if PlantedBug.isOn(.numberReused) {
+                number = (try await transaction.manifests(ofType: type, after: nil, limit: .max).last?.lastSynID ?? 0) + 1
+            }
             for start in stride(from: 0, to: heads.count, by: self.limits.manifestRowsMax) {
                 let entries = heads[start..<min(start + self.limits.manifestRowsMax, heads.count)].map {
                     Manifest.Entry(id: $0.id, createTime: $0.createTime, bytes: $0.bytes, digest: $0.digest)

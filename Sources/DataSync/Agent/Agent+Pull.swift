@@ -37,6 +37,7 @@ extension Agent {
     }
 
     private static var pullsMax: Int { 20 }
+    private static var fullReason: String { "too many refused records wait at this branch" }
 
     private func fetch(_ cursors: [BusinessTypeID: Position], _ session: AgentSession) async throws -> PullWork {
         defer { self.noteStep() }
@@ -63,6 +64,10 @@ extension Agent {
         let now = self.environment.runningTime()
         return self.types.definitions.map(\.id).filter { type in
             if session.unsupported.contains(type) || session.isUnknown(type) { return false }
+            if self.state.withLock({ $0.full[type] ?? .zero }) > now {
+                report.stopped[type] = Self.fullReason
+                return false
+            }
             guard self.state.withLock({ $0.breaker.wait(for: type, at: now) }) == nil else {
                 report.stopped[type] = "a fault of this branch's system"
                 return false
@@ -114,7 +119,12 @@ extension Agent {
                 self.passed(Set(indices.map { current.items[$0].type }).subtracting(current.stopped))
             } catch let setback as ChunkSetback {
                 switch setback {
-                case .stopped(let type, _): work.stop(type)
+                case .stopped(let type, let stop):
+                    work.stop(type)
+                    guard case .quota(let retryAfter) = stop else { break }
+                    let until = self.environment.runningTime() + retryAfter
+                    self.state.withLock { $0.full[type] = until }
+                    report.stopped[type] = Self.fullReason
                 case .systemFault(let type, let error):
                     work.stop(type)
                     self.stop(type, because: error, &report)
@@ -267,6 +277,7 @@ extension Agent {
         _ records: [(index: Int, prepared: PreparedRecord)], areDistinct: Bool, in transaction: Storage.Transaction
     ) async throws {
         let byType = Dictionary(grouping: records) { $0.prepared.record.type }
+        if PlantedBug.isOn(.rule2LooksFirst) { try await self.giveWay(records, in: transaction) }
         for definition in self.types.definitions {
             guard let records = byType[definition.id], let handler = self.types[definition.id] else { continue }
             for wave in areDistinct ? [records] : waves(of: records, entity: { $0.prepared.entity }) {
@@ -275,8 +286,15 @@ extension Agent {
                 }
             }
         }
+        if !PlantedBug.isOn(.rule2LooksFirst), !PlantedBug.isOn(.noRule2) { try await self.giveWay(records, in: transaction) }
+    }
+
+    /// Undoes everything where an application here has changed one of the entities and the cloud has not settled that.
+    private func giveWay(_ records: [(index: Int, prepared: PreparedRecord)], in transaction: Storage.Transaction) async throws {
         // Most types are written on one side only.
-        let states = Set(byType.keys).filter { self.types.definition(of: $0)?.kind == .state }
+        let states = Set(records.map(\.prepared.record.type)).filter {
+            self.types.definition(of: $0)?.kind == .state || PlantedBug.isOn(.actionSuperseded)
+        }
         let own = states.isEmpty ? [] : try await transaction.typesInOutbox(among: states)
         guard !own.isEmpty else { return }
         let written = records.lazy.map(\.prepared).filter { own.contains($0.record.type) && self.isOfOwnScope($0.entity) }
@@ -322,9 +340,9 @@ extension Agent {
             guard
                 usage.records + indices.count <= self.limits.openRecordsMax, usage.bytes + bytes <= self.limits.openBytesMax
             else {
-                throw ChunkSetback.systemFault(
-                    type,
-                    DataSyncError(.storageFailed, operation: "pull", detail: "\(usage.records) records of the type wait for attention"))
+                // Not a fault of the system: then what waits would not be tried either, and the room would never come.
+                self.logger.error("too many refused records wait: the type is not fetched", metadata: ["type": "\(type)", "open": "\(usage.records)"])
+                throw ChunkSetback.stopped(type, .quota(retryAfter: .seconds(60)))
             }
         }
     }

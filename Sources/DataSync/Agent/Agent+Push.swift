@@ -65,7 +65,10 @@ extension Agent {
             await self.environment.passes(.pushAfterReply)
             try self.check(answer, of: batch)
             return .success(answer)
-        } catch { return .failure(error) }
+        } catch {
+            if PlantedBug.isOn(.transportFailureCounted) { try? await self.countFailure(of: batch) }
+            return .failure(error)
+        }
     }
 
     private func settle(_ exchange: PushExchange, _ report: inout CycleReport) async throws {
@@ -161,6 +164,7 @@ extension Agent {
         var batch = PushBatch(parts: [], request: PushRequest(session: session.id, runs: [], asked: asking))
         for var part in parts {
             part.rows = part.entries.map { byID[$0.id] }
+            if PlantedBug.isOn(.missingRowStops), part.rows.contains(nil) { throw DataSyncError(.storageFailed, operation: "push") }
             let records = zip(part.entries, part.rows).enumerated().map { index, pair in
                 self.sent(pair.1, as: pair.0, synID: part.synID(at: index), of: part, session: session)
             }

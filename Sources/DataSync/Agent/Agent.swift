@@ -40,7 +40,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         self.types = try TypeRegistry(types)
         self.limits = limits
         self.schedule = schedule
-        self.environment = environment
+        self.environment = PlantedBug.isOn(.wallClockTimer) ? environment.withWallClockTimers : environment
         self.software = software
         self.host = host
         var logger = logger
@@ -156,6 +156,8 @@ struct AgentState: Sendable {
     var session: AgentSession?
     /// Types that a fault of this branch's system has stopped.
     var breaker = TypeBreaker()
+    /// Types that are not fetched until some running time, because too many refused records of them wait.
+    var full: [BusinessTypeID: Duration] = [:]
     var sweep = OutboxSweep()
     var gaps = OutboxGaps()
     var age = Age()

@@ -40,11 +40,13 @@ public struct BatchCutter: Sendable {
     /// How many records to take from the head of each queue, in the order in which they are to be applied. A record that
     /// is larger than a whole batch may be goes alone.
     public func cut(_ queues: [Queue]) -> [Cut] {
-        let queues = queues.filter { !$0.entries.isEmpty }.sorted { ($0.priority, $0.type) < ($1.priority, $1.type) }
+        let queues = queues.filter { !$0.entries.isEmpty }.sorted {
+            PlantedBug.isOn(.noPriority) ? $0.type < $1.type : ($0.priority, $0.type) < ($1.priority, $1.type)
+        }
         var taken = queues.map { _ in 0 }
         var bytes = 0
         for slot in 0..<self.recordsMax {
-            let isAgeing = slot % self.ageingSlotEvery == self.ageingSlotEvery - 1
+            let isAgeing = !PlantedBug.isOn(.noAgeingSlot) && slot % self.ageingSlotEvery == self.ageingSlotEvery - 1
             guard let choice = self.choose(from: queues, taken: taken, isAgeing: isAgeing) else { break }
             let entry = queues[choice].entries[taken[choice]]
             guard bytes == 0 || bytes + entry.bytes <= self.bytesMax else { break }

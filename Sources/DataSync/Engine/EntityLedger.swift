@@ -50,7 +50,7 @@ struct EntityLedger: Sendable {
     mutating func admit(_ prepared: PreparedRecord, from server: ServerID, in definition: BusinessTypeDefinition) -> Audience? {
         guard let slot = self.slots[prepared.entity] else { preconditionFailure("a record of an entity that was not locked") }
         let existing = self.entries[slot].state
-        let isEntitled = server.isCloud || definition.route.isScopedByHome || existing?.audience.contains(server) ?? true
+        let isEntitled = PlantedBug.isOn(.noEntitlement) || server.isCloud || definition.route.isScopedByHome || existing?.audience.contains(server) ?? true
         guard isEntitled else { return nil }
         let audience = Self.audience(for: prepared, existing: existing, in: definition)
         self.entries[slot].isTouched = true
@@ -66,7 +66,7 @@ struct EntityLedger: Sendable {
         for prepared: PreparedRecord, existing: EntityState?, in definition: BusinessTypeDefinition
     ) -> Audience {
         // A deletion says nothing about sharing and names no target: it goes to everybody who has the entity.
-        if prepared.isDeletion, let existing { return existing.audience }
+        if prepared.isDeletion, let existing, !PlantedBug.isOn(.deletionRoutedByPayload) { return existing.audience }
         switch definition.route {
         case .up: return .nobody
         case .origin: return .only(prepared.scope)

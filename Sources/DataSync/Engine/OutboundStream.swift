@@ -23,7 +23,7 @@ public struct OutboundStream: Hashable, Sendable {
     ///     of it.
     public init(answered: Int64, received: Int64) {
         self.answered = answered
-        self.handed = max(answered, received)
+        self.handed = PlantedBug.isOn(.rule3ForgetsAtStart) ? answered : max(answered, received)
         self.next = answered + 1
         self.unsure = self.handed
     }

@@ -175,9 +175,9 @@ struct PullJudge: Sendable {
         let record = item.log
         if item.kind == .action, self.met.known.contains(record.record.uid) { return .known }
         if let dead = self.met.dead[record.record.uid] { return self.set(dead, record, index) }
-        if item.kind == .state, isChangedHere { return .superseded }
+        if item.kind == .state || PlantedBug.isOn(.actionSuperseded), isChangedHere { return .superseded }
         // Rule 4: what this branch has accepted or had accepted since.
-        if item.kind == .state, let version = self.versions[record.entity], version > record.logSeq { return .superseded }
+        if item.kind == .state, let version = self.versions[record.entity], self.isNewer(version, than: record) { return .superseded }
         guard let reading = item.reading else { return self.set(Outcome(.dead, reason: record.omission), record, index) }
         // A newer state supersedes an older one that is parked; an action does not.
         if item.kind == .action, self.blocked.contains(record.entity) {
@@ -188,6 +188,11 @@ struct PullJudge: Sendable {
         case .success(let prepared): return .apply(prepared)
         case .failure(let fault): return self.set(fault, record, index)
         }
+    }
+
+    private func isNewer(_ version: Int64, than record: LogRecord) -> Bool {
+        if PlantedBug.isOn(.noRule4) { return false }
+        return PlantedBug.isOn(.equalVersionGuard) ? version >= record.logSeq : version > record.logSeq
     }
 
     /// Takes in that records which are set aside are not to be counted: the fault may not be theirs.

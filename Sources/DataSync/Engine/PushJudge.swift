@@ -47,7 +47,9 @@ struct PushJudge: Sendable {
         }
     }
 
-    private func isBlocked(_ item: PushWork.Item) -> Bool { item.entity.map { self.blocked.contains($0) } ?? false }
+    private func isBlocked(_ item: PushWork.Item) -> Bool {
+        !PlantedBug.isOn(.overtakesParked) && item.entity.map { self.blocked.contains($0) } ?? false
+    }
 
     private mutating func set(_ fault: RecordFault, _ item: PushWork.Item, _ index: Int) -> Verdict {
         self.needs[index] = fault.dependency

@@ -163,10 +163,10 @@ struct PushWork: Sendable {
         for index in indices {
             let item = self.items[index]
             let position = split.positions[item.type] ?? received[item.type] ?? .start
-            if item.synID <= position.number {
+            if item.synID <= position.number || (PlantedBug.isOn(.positionPastGap) && item.synID > position.number + 1) {
                 split.duplicates.append(index)
-            } else if item.synID == position.number + 1 {
-                guard item.before == position.fingerprint else { throw self.divergence(item.type, at: position.number) }
+            } else if item.synID == position.number + 1 || PlantedBug.isOn(.gapAccepted) {
+                guard item.before == position.fingerprint || PlantedBug.isOn(.gapAccepted) else { throw self.divergence(item.type, at: position.number) }
                 split.new.append(index)
                 split.positions[item.type] = Position(number: item.synID, fingerprint: item.fingerprint)
             } else {

@@ -34,7 +34,8 @@ struct Settling: Sendable {
                         id: row.id, type: part.type, synID: synID, state: outcome.disposition.isSettled ? .settled : .open,
                         attempts: outcome.attempts, reason: outcome.reason, detail: outcome.detail))
                 if outcome.disposition == .applied {
-                    guard outcome.version > 0, let definition, definition.kind == .state, let key = row.key else { continue }
+                    guard outcome.version > 0, !PlantedBug.isOn(.ownVersionNotKept), let definition, definition.kind == .state, let key = row.key
+                    else { continue }
                     let isScoped = definition.route.isScopedByHome
                     let id = EntityID(type: part.type, scope: isScoped ? self.branch : .cloud, key: key)
                     self.raises.raise(

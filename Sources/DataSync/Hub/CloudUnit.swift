@@ -92,6 +92,7 @@ struct CloudUnit<Storage: SyncStorage> {
     /// Whether the cloud's own applications have changed one of the accepted entities without having been numbered: then
     /// this unit judged, and would append, in an order that the cloud's own tables contradict (rule 1).
     func namesWithOwnChanges() async throws -> Set<EntityName> {
+        if PlantedBug.isOn(.noRule1) { return [] }
         let types = Set(self.accepted.lazy.map(\.prepared.record.type)).filter {
             let definition = self.definition($0)
             return definition.kind == .state && definition.route != .up
@@ -117,7 +118,11 @@ struct CloudUnit<Storage: SyncStorage> {
             let indices = indicesByType[type] ?? []
             let corrections = try await self.correctionRows(correctionsByType[type] ?? [])
             guard !indices.isEmpty || !corrections.isEmpty else { continue }
-            var place = try await self.transaction.takeLogNumbers(ofType: type, count: indices.count + corrections.count)
+            let count = indices.count + corrections.count
+            var place =
+                PlantedBug.isOn(.placeTakenEarly)
+                ? try await self.hub.unit { try await $0.takeLogNumbers(ofType: type, count: count) }
+                : try await self.transaction.takeLogNumbers(ofType: type, count: count)
             for index in indices {
                 let accepted = self.accepted[index]
                 places[index] = place

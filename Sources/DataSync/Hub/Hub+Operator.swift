@@ -30,7 +30,7 @@ extension Hub {
                 try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
             else { throw DataSyncError(.invalidState, operation: "discard", detail: "record \(id) ended meanwhile") }
             memo.tries += 1
-            if self.types[memo.line.type] != nil, memo.disposition.isOpen {
+            if self.types[memo.line.type] != nil, memo.disposition.isOpen, !PlantedBug.isOn(.noCorrectionAfterDiscard) {
                 // A dead record was corrected when it died.
                 var unit = CloudUnit(hub: self, transaction: transaction)
                 try await unit.lock([memo.entity])

@@ -7,6 +7,9 @@ extension Hub {
         guard request.recordsMax > 0, request.bytesMax > 0, request.recordBytesMax > 0 else {
             throw DataSyncError(.peerInvalid, operation: "pull", detail: "a limit is not positive")
         }
+        let early =
+            PlantedBug.isOn(.outcomesReadBefore)
+            ? try await self.storage.withTransaction(.snapshot) { try await self.outcomes(of: request.asked, from: branch, in: $0) } : nil
         let (hasOwnRows, isFull) = try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
             let tails = try await transaction.logTails(of: [.all, .only(branch)])
@@ -34,7 +37,7 @@ extension Hub {
             _ = try await self.checkCursors(request.cursors, ofEpoch: request.logEpoch, of: branch, in: transaction)
             var answer = try await self.read(request, for: branch, in: transaction)
             answer.hasMore = answer.hasMore || hasMoreRows
-            answer.outcomes = try await self.outcomes(of: request.asked, from: branch, in: transaction)
+            answer.outcomes = if let early { early } else { try await self.outcomes(of: request.asked, from: branch, in: transaction) }
             answer.asked = try await transaction.memosToAsk(at: branch, time: self.environment.wallTime(), limit: self.limits.askedMax).map {
                 RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)
             }
@@ -105,7 +108,7 @@ extension Hub {
     ) async throws -> LogPage {
         let own = LogOwner(origin: branch, epoch: request.session.epoch)
         var pages: [LogPage] = []
-        for audience in [Audience.all, .only(branch)] {
+        for audience in [Audience.all, .only(branch)] + (PlantedBug.isOn(.audienceNotChecked) ? self.foreignAudiences(for: branch) : []) {
             pages.append(
                 try await transaction.logPage(
                     ofType: type, audience: audience, after: place, limit: limit, bytesMax: bytesMax, own: own))

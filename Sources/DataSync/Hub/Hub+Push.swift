@@ -32,6 +32,7 @@ extension Hub {
                 }
                 await self.environment.passes(.applyAfterCommit)
                 hasBegun = true
+                if PlantedBug.isOn(.positionApart) { try await self.movePositions(over: indices, of: current) }
                 work.note(outcomes, cleared: cleared)
                 for type in Set(outcomes.lazy.filter { $0.outcome.disposition == .suspect && !$0.outcome.isDuplicate }.map { current.items[$0.index].type }) {
                     self.logger.warning(
@@ -48,6 +49,8 @@ extension Hub {
                         metadata: ["branch": "\(branch)", "type": "\(type)", "suspects": "\(self.limits.suspectsMax)"])
                     work.stop(type, .stopped(retryAfter: .seconds(60)), from: index)
                 case .systemFault(let type, let error): work.stop(type, .stopped(retryAfter: self.stop(type, because: error)))
+                case .blamed(let index, _) where PlantedBug.isOn(.poisonStopsBatch):
+                    work.stop(work.items[index].type, .stopped(retryAfter: .seconds(1)))
                 case .blamed(let index, let fault):
                     work.blame(index, fault)
                     if work.isWorthHalving(chunk) {
@@ -90,6 +93,7 @@ extension Hub {
         let split = try work.split(indices, at: received)
         var outcomes = try await self.outcomesOfDuplicates(split.duplicates, of: work, in: transaction)
         guard !split.new.isEmpty else { return (outcomes, []) }
+        if PlantedBug.isOn(.positionFirst) { try await self.movePositions(over: split.new, of: work) }
 
         let entities = split.new.compactMap { work.items[$0].entity }
         var unit = CloudUnit(hub: self, transaction: transaction)
@@ -147,7 +151,7 @@ extension Hub {
         for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
 
         try await transaction.insertReceipts(work.receipts(for: split.new, time: now.age), from: work.branch)
-        for (type, position) in split.positions {
+        for (type, position) in split.positions where !PlantedBug.isOn(.positionApart) && !PlantedBug.isOn(.positionFirst) {
             let expected = received[type]?.number ?? 0
             guard
                 try await transaction.movePosition(
@@ -230,7 +234,7 @@ extension Hub {
                     byNumber[item.synID]
                     ?? (item.entity == nil
                         ? Outcome(.void, reason: .void)
-                        : .applied(version: item.entity.flatMap { states[$0]?.version } ?? 0))
+                        : .applied(version: PlantedBug.isOn(.duplicateWithoutVersion) ? 0 : item.entity.flatMap { states[$0]?.version } ?? 0))
                 outcome.isDuplicate = true
                 outcomes.append((index, outcome))
             }
@@ -283,6 +287,7 @@ extension Hub {
             let position = try await transaction.positions(from: branch, epoch: line.epoch)[line.type]?.position.number ?? 0
             for record in records {
                 if let outcome = byNumber[record.number] {
+                    if PlantedBug.isOn(.outcomeToldOnce), !self.isToldFirst(outcome, of: record, to: branch) { continue }
                     outcomes.append(NumberedOutcome(record: record, outcome: outcome))
                 } else if record.number <= position {
                     outcomes.append(NumberedOutcome(record: record, outcome: .applied(version: 0)))
@@ -323,7 +328,9 @@ enum ChunkSetback: Error {
         case let error as DataSyncError where error.code.isWorthRunningAgain || error.code == .storageUnavailable:
             throw error
         case is CancellationError: throw error
-        default: self = .systemFault(type, error)
+        default:
+            guard PlantedBug.isOn(.systemFaultCounted) else { self = .systemFault(type, error); return }
+            self = indices.count == 1 ? .blamed(indices[0], .refused(.refused, detail: nil)) : .someBlamed
         }
     }
 }

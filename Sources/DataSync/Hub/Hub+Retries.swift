@@ -69,20 +69,22 @@ extension Hub {
         _ id: Int64, after tries: Int, by retrier: Retrier, blamed: RecordFault?, in transaction: Storage.Transaction
     ) async throws -> Try? {
         guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud else { return nil }
-        guard memo.tries == tries else { return Try(outcome: memo.outcome) }
+        guard memo.tries == tries || PlantedBug.isOn(.retryWithoutGuard) else { return Try(outcome: memo.outcome) }
         guard memo.holdsPayload, memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead),
             // Another replica may have tried it since it was found to be due.
             retrier == .person || memo.nextTry <= self.environment.wallTime()
         else { return nil }
         let wait = self.wait(for: memo.line.type)
         guard let handler = self.types[memo.line.type], retrier == .person || wait == nil else {
+            // Another replica may be trying it: what it makes of it must not be overwritten.
+            guard try await self.begins(memo, in: transaction) else { return nil }
             // Else those of a type that stands still would be found first each time, and no others.
             memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }
         await self.environment.passes(.cloudRetryBeforeGuard)
-        guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
+        guard try await self.begins(memo, in: transaction) else { return nil }
         await self.environment.passes(.cloudRetryAfterGuard)
         memo.tries += 1
         let now = try await self.now(in: transaction)
@@ -125,6 +127,12 @@ extension Hub {
         now.wall + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
     }
 
+    /// - Returns: Whether this transaction may change how `memo` stands: nobody else has since it was read.
+    private func begins(_ memo: Memo, in transaction: Storage.Transaction) async throws -> Bool {
+        if PlantedBug.isOn(.retryWithoutGuard) { return true }
+        return try await transaction.beginTry(ofMemo: memo.id, disposition: memo.disposition, tries: memo.tries)
+    }
+
     /// One try: applied and in the log, or what is held against it.
     private func attempt(
         _ memo: Memo, handler: any RecordHandler<Storage.Transaction>, blamed: RecordFault?, wasDead: Bool, now: Moment,
@@ -133,7 +141,7 @@ extension Hub {
         var unit = CloudUnit(hub: self, transaction: transaction)
         try await unit.lock([memo.entity])
         // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected.
-        let isEcho = wasDead && handler.definition.kind == .state
+        let isEcho = wasDead && handler.definition.kind == .state && !PlantedBug.isOn(.successNotEchoed)
         let applied: PreparedRecord
         switch try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
         case .success(let prepared): applied = prepared
@@ -141,7 +149,7 @@ extension Hub {
             let isTooOld = now.age - memo.since > self.limits.waitingAgeMax.milliseconds
             if isTooOld { fault = try await fault.explained(for: memo, in: transaction) }
             let outcome = try await transaction.outcome(of: fault, for: memo, now: now, limits: self.limits)
-            if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden {
+            if outcome.disposition == .dead, !wasDead, outcome.reason != .forbidden, !PlantedBug.isOn(.noCorrectionAfterDead) {
                 unit.correct(memo.entity, at: memo.line.sender)
                 _ = try await unit.append()
             }

@@ -21,6 +21,10 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
     private let ownSteps = Mutex<UInt64>(0)
+    #if PLANTED_BUGS
+        /// What each branch was told of the end of its records.
+        let told = Mutex<[ServerID: Set<RecordNumber>]>([:])
+    #endif
 
     /// Throws `invalidConfiguration` when types or limits contradict each other.
     public init(
@@ -80,6 +84,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
 
     /// Begins a write that `branch` causes. Nothing of it counts unless this is its newest session.
     func fence(_ branch: ServerID, _ session: SessionID, in transaction: Storage.Transaction) async throws {
+        if PlantedBug.isOn(.fenceByRead) { return try await self.checkSession(branch, session, in: transaction) }
         let isCurrent = try await transaction.raiseFence(
             branch, session: session.number, epoch: session.epoch, time: self.environment.wallTime())
         guard !isCurrent else { return }

@@ -168,8 +168,9 @@ public struct Outcome: Hashable, Sendable {
             // An older receiver is not the record's fault.
             self.init(.parked, reason: .unknownVersion, detail: detail, attempts: attemptsBefore)
         case .refused(let reason, let detail):
-            let attempts = attemptsBefore + 1
-            self.init(attempts >= Self.attemptsMax ? .dead : .parked, reason: reason, detail: detail, attempts: attempts)
+            let attempts = attemptsBefore + (PlantedBug.isOn(.refusalCountedTwice) ? 2 : 1)
+            let attemptsMax = Self.attemptsMax + (PlantedBug.isOn(.deadAfterTwo) ? -1 : PlantedBug.isOn(.deadAfterFour) ? 1 : 0)
+            self.init(attempts >= attemptsMax ? .dead : .parked, reason: reason, detail: detail, attempts: attempts)
         }
     }
 

@@ -34,7 +34,7 @@ public struct LogOwner: Hashable, Sendable {
     }
 
     public func owns(_ record: LogRecord) -> Bool {
-        !record.isEcho && record.record.origin == self.origin && record.record.stream.epoch == self.epoch
+        !PlantedBug.isOn(.ownEchoed) && !record.isEcho && record.record.origin == self.origin && record.record.stream.epoch == self.epoch
     }
 }
 

@@ -8,12 +8,17 @@ extension SyncStorage {
         attemptsMax: Int, _ environment: SyncEnvironment, _ body: (Transaction) async throws -> Result
     ) async throws -> Result {
         var attempt = 1
+        var last: Result?
         while true {
             let start = environment.runningTime()
             do {
-                return try await self.withTransaction(.write, body)
+                return try await self.withTransaction(.write) { transaction in
+                    let result = try await body(transaction)
+                    if PlantedBug.isOn(.unknownCommitIsDone) { last = result }
+                    return result
+                }
             } catch let error as DataSyncError where error.code.isWorthRunningAgain && attempt < attemptsMax {
-                // Below.
+                if error.code == .commitUnknown, let last { return last }
             } catch let busy as BusyHandler {
                 let hasWaited = environment.runningTime() - start >= BusyHandler.lockWait
                 guard attempt < attemptsMax, !hasWaited else { throw ChunkSetback.systemFault(busy.type, busy.error) }

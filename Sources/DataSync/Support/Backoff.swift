@@ -18,6 +18,6 @@ public struct Backoff: Hashable, Sendable {
         precondition(failures > 0 && (0..<1).contains(jitter))
         // The exponent is capped, not the product: the product of a long outage would overflow.
         let step = Swift.min(self.base * (1 << Swift.min(failures - 1, 20)), self.max)
-        return step * (0.2 + 0.8 * jitter)
+        return PlantedBug.isOn(.noJitter) ? step : step * (0.2 + 0.8 * jitter)
     }
 }

@@ -57,12 +57,14 @@ public struct SQLDialect: Hashable, Sendable {
 
     /// The same where the new row's `guardColumn` is greater.
     func upsertTail(key: [String], replacing columns: [String], whereGreater guardColumn: String) -> String {
+        if PlantedBug.isOn(.noVersionGuard) { return self.upsertTail(key: key, replacing: columns + [guardColumn]) }
+        let than = PlantedBug.isOn(.equalVersionGuard) ? ">=" : ">"
         switch self.product {
         case .sqlite:
-            return self.upsertTail(key: key, replacing: columns + [guardColumn]) + " where excluded.\(guardColumn) > \(guardColumn)"
+            return self.upsertTail(key: key, replacing: columns + [guardColumn]) + " where excluded.\(guardColumn) \(than) \(guardColumn)"
         case .mariadb, .mysql:
             // Assignments are made from left to right: the guard comes last.
-            let assignments = columns.map { "\($0) = if(values(\(guardColumn)) > \(guardColumn), values(\($0)), \($0))" }
+            let assignments = columns.map { "\($0) = if(values(\(guardColumn)) \(than) \(guardColumn), values(\($0)), \($0))" }
             let guardAssignment = "\(guardColumn) = greatest(\(guardColumn), values(\(guardColumn)))"
             return " on duplicate key update " + (assignments + [guardAssignment]).joined(separator: ", ")
         }

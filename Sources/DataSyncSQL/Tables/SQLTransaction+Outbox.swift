@@ -247,7 +247,8 @@ extension SQLTransaction: OutboxTable {
         var pieces: [Piece] = []
         for settlement in settlements {
             let offset = settlement.id - settlement.synID
-            if let last = pieces.last, last.last + 1 == settlement.id, last.offset == offset {
+            let isNext = PlantedBug.isOn(.settledOverGaps) || pieces.last.map { $0.last + 1 == settlement.id } ?? false
+            if let last = pieces.last, isNext, last.offset == offset {
                 pieces[pieces.count - 1].last = settlement.id
             } else {
                 pieces.append(Piece(first: settlement.id, last: settlement.id, offset: offset))

@@ -60,7 +60,7 @@ extension SQLTransaction: ServerTable {
 
     public func raiseFence(_ id: ServerID, session: Int64, epoch: Int32, time: Int64) async throws -> Bool {
         let sql = """
-            update sync_server set op = op + 1, last_seen = ?
+            update sync_server set op = op + \(PlantedBug.isOn(.fenceWithoutChange) ? 0 : 1), last_seen = ?
             where id = ? and session = ? and epoch = ? and status = 'active'
             """
         return try await self.write("fence", sql, [.int(time), .int(id.rawValue), .int(session), .int(epoch)]) == 1

@@ -36,6 +36,7 @@ public struct HistoryChecker: Sendable {
         case noLoss = "I1 no loss"
         case noPhantom = "I2 no phantom"
         case effectOnce = "I3 effect once"
+        case truthfulSettle = "I4 truthful settle"
         case deadMeansThree = "I5 dead means three"
         case notCounted = "I6 not counted"
         case entityOrder = "I7 entity order"
@@ -44,8 +45,15 @@ public struct HistoryChecker: Sendable {
         case dense = "I11 dense"
         case logOrder = "I12 log order"
         case oneSession = "I13 one session"
+        case epochFence = "I14 epoch fence"
+        case clockFree = "I15 clock-free"
+        case poisonIsolation = "I16 poison isolation"
+        case tenantIsolation = "I17 tenant isolation"
+        case bounded = "I18 bounded"
         case quiet = "I19 quiet is quiet"
         case liveness = "I23 liveness"
+        case conservation = "I25 conservation"
+        case determinism = "I26 determinism"
         case rollback = "a unit whose database refused something is rolled back"
     }
 
@@ -79,6 +87,7 @@ public struct HistoryChecker: Sendable {
     private struct Line: Hashable { var at: ServerID; var from: ServerID; var epoch: Int32; var type: BusinessTypeID }
 
     private let kinds: [BusinessTypeID: BusinessTypeDefinition]
+    private let limits: SyncLimits
     public private(set) var violations: [Violation] = []
     private var changes: [Int: (server: ServerID, row: Int64, change: SimulatedChange)] = [:]
     private var tokenOfRow: [At<Int64>: Int] = [:]
@@ -87,6 +96,8 @@ public struct HistoryChecker: Sendable {
     private var effects: [At<Number>: Int] = [:]
     private var lastApplied: [At<EntityID>: [ServerID: Int64]] = [:]
     private var refusals: [At<Int>: Int] = [:]
+    /// By the server that refused it most often.
+    private var mostRefusals: [Int: Int] = [:]
     private var memos: [Held: SimulatedMemo] = [:]
     private var log: [EntityID: [Place]] = [:]
     private var lastPlaces: [BusinessTypeID: Int64] = [:]
@@ -94,9 +105,27 @@ public struct HistoryChecker: Sendable {
     private var positions: [Line: Int64] = [:]
     private var sessions: [ServerID: Int64] = [:]
     private var agents: [ServerID: Int] = [:]
+    /// The newest epoch that the cloud has received of each branch.
+    private var epochs: [ServerID: Int32] = [:]
+    /// Types that the system of a server did not take at some time.
+    private var broken: Set<At<BusinessTypeID>> = []
+    private var places: [Located: Logged] = [:]
+    /// The first place of each change in the log.
+    private var firstPlaces: [Int: Int64] = [:]
+    /// What applications of the branches changed and the cloud has not settled, as far as they know: by the row of the outbox.
+    private var unsettled: [At<EntityID>: [Int64: SimulatedChange]] = [:]
+    private var applied: Set<At<Int>> = []
+    private var open: [Quota: Int] = [:]
+    /// Of whom a type has had records of which it was open whether they or the system are at fault.
+    private var suspected: Set<Quota> = []
 
-    public init(_ definitions: [BusinessTypeDefinition]) {
+    private struct Located: Hashable { var type: BusinessTypeID; var place: Int64 }
+    private struct Logged { var audience: Audience; var entity: EntityID; var token: Int; var isEcho: Bool }
+    private struct Quota: Hashable { var at: ServerID; var sender: ServerID; var type: BusinessTypeID }
+
+    public init(_ definitions: [BusinessTypeDefinition], _ limits: SyncLimits = SyncLimits()) {
         self.kinds = Dictionary(uniqueKeysWithValues: definitions.map { ($0.id, $0) })
+        self.limits = limits
     }
 
     private mutating func violate(_ invariant: Invariant, _ detail: String) {
@@ -114,18 +143,24 @@ public struct HistoryChecker: Sendable {
         case .written(let server, let row, let change):
             self.changes[change.token] = (server, row, change)
             self.tokenOfRow[At(server: server, value: row)] = change.token
+            if server.isBranch { self.unsettled[At(server: server, value: change.entity), default: [:]][row] = change }
         case .numbered(let stream, let first, let count):
             let last = self.lastNumbers[stream] ?? 0
             if first != last + 1 { self.violate(.dense, "\(stream) goes from \(last) to \(first)") }
             self.lastNumbers[stream] = first + Int64(count) - 1
         case .applied(let server, let stream, let synID, let entity, let token):
             self.take(applied: token, of: entity, Number(stream: stream, synID: synID), at: server)
-        case .refused(let server, let token): self.refusals[At(server: server, value: token), default: 0] += 1
+        case .refused(let server, let token):
+            let count = (self.refusals[At(server: server, value: token)] ?? 0) + 1
+            self.refusals[At(server: server, value: token)] = count
+            self.mostRefusals[token] = max(count, self.mostRefusals[token] ?? 0)
         case .memo(let memo): self.take(memo)
         case .appended(let type, let place, let audience, let entity, let token, let isDeletion, let isEcho):
             let last = self.lastPlaces[type] ?? 0
             if place != last + 1 { self.violate(.logOrder, "type \(type) goes from place \(last) to \(place)") }
             self.lastPlaces[type] = max(place, last)
+            self.places[Located(type: type, place: place)] = Logged(audience: audience, entity: entity, token: token, isEcho: isEcho)
+            if !isEcho, self.firstPlaces[token] == nil { self.firstPlaces[token] = place }
             self.log[entity, default: []].append(Place(place: place, audience: audience, token: token, isDeletion: isDeletion, isEcho: isEcho))
         case .raised(let server, let entity, let version):
             let known = self.versions[At(server: server, value: entity)] ?? 0
@@ -136,6 +171,11 @@ public struct HistoryChecker: Sendable {
             let known = self.positions[line] ?? 0
             if number != known || to < number { self.violate(.position, "\(line) stood at \(known) and is moved from \(number) to \(to)") }
             self.positions[line] = to
+            if server.isBranch, from.isCloud, number < to { self.checkSuperseded(number + 1...to, of: type, epoch, at: server) }
+            if server.isCloud {
+                if epoch < self.epochs[from] ?? 0 { self.violate(.epochFence, "epoch \(epoch) of \(from) goes on after \(self.epochs[from] ?? 0)") }
+                self.epochs[from] = max(epoch, self.epochs[from] ?? 0)
+            }
             if server.isCloud, let session, session != self.sessions[from] {
                 self.violate(.oneSession, "branch \(from) wrote under session \(session), the newest is \(self.sessions[from] ?? 0)")
             }
@@ -146,7 +186,57 @@ public struct HistoryChecker: Sendable {
                 self.violate(.oneSession, "process \(process) wrote as the agent of \(branch) after \(newest) had taken over")
             }
         case .committedAfterError(let server): self.violate(.rollback, "at \(server)")
+        case .settled(let server, let row, let type, let synID, let state, let attempts, let reason):
+            self.take(settled: row, type, synID, state, attempts, reason, at: server)
+        case .handedOut(let branch, let type, let place, let audience):
+            let written = self.places[Located(type: type, place: place)]?.audience
+            if written != audience || !audience.contains(branch) {
+                self.violate(.tenantIsolation, "place \(place) of type \(type), for \(written ?? audience), was handed to \(branch)")
+            }
+        case .carried(let branch, let records):
+            if records > self.limits.batchRecordsMax { self.violate(.bounded, "\(records) records in one message of \(branch)") }
+        case .brokeDown(let server, let type): self.broken.insert(At(server: server, value: type))
+        case .stopped(let branch, let type):
+            // Where many are refused alike and none passes, nobody can tell.
+            let isSuspect = self.suspected.contains(Quota(at: .cloud, sender: branch, type: type))
+            if !isSuspect, !self.broken.contains(At(server: .cloud, value: type)) {
+                self.violate(.poisonIsolation, "type \(type) was stopped for \(branch), and nothing but records was at fault")
+            }
+        case .summed(let server, let sum): if sum != 0 { self.violate(.conservation, "the accounts at \(server) add up to \(sum)") }
         case .fault, .failed: break
+        }
+    }
+
+    private mutating func take(
+        settled row: Int64, _ type: BusinessTypeID, _ synID: Int64, _ state: OutboxState, _ attempts: Int, _ reason: ReasonCode, at server: ServerID
+    ) {
+        guard let token = self.tokenOfRow[At(server: server, value: row)] else { return }
+        if state == .settled, let change = self.changes[token]?.change { self.unsettled[At(server: server, value: change.entity)]?[row] = nil }
+        if server.isBranch, state == .settled, reason == .applied,
+            self.effects[At(server: .cloud, value: Number(stream: StreamID(origin: server, epoch: 1, type: type), synID: synID))] == nil
+        {
+            self.violate(.truthfulSettle, "row \(row) of \(server), change \(token), is settled as applied, and the cloud has not applied it")
+        }
+        let refusals = self.mostRefusals[token] ?? 0
+        if attempts > refusals, reason != .forbidden {
+            self.violate(.notCounted, "row \(row) of \(server), change \(token), shows \(attempts) refusals of \(refusals)")
+        }
+    }
+
+    /// What a branch reads and does not apply must be older than what it has, or than a change of its own that comes later in the log.
+    private mutating func checkSuperseded(_ places: ClosedRange<Int64>, of type: BusinessTypeID, _ epoch: Int32, at branch: ServerID) {
+        guard self.isState(type) else { return }
+        for place in places {
+            guard let record = self.places[Located(type: type, place: place)], record.audience.contains(branch),
+                record.isEcho || self.changes[record.token]?.server != branch, !self.applied.contains(At(server: branch, value: record.token)),
+                self.memos[Held(at: branch, line: MemoLine(receiver: branch, sender: .cloud, epoch: epoch, type: type), number: place)] == nil
+            else { continue }
+            let key = At(server: branch, value: record.entity)
+            let isOlder = self.versions[key] ?? 0 > place
+            let isOvertaken = (self.unsettled[key] ?? [:]).values.contains { self.firstPlaces[$0.token] ?? .max > place }
+            if !isOlder, !isOvertaken {
+                self.violate(.position, "place \(place) of type \(type), a change of \(record.entity), is passed over at \(branch) for nothing later")
+            }
         }
     }
 
@@ -158,12 +248,21 @@ public struct HistoryChecker: Sendable {
         } else {
             self.violate(.noPhantom, "change \(token) of \(entity) is applied at \(server) and was never committed")
         }
+        let origin = number.stream.origin
+        if origin.isBranch, self.kinds[entity.type]?.route.isScopedByHome ?? false, entity.scope != origin {
+            self.violate(.tenantIsolation, "\(origin) wrote \(entity) at \(server)")
+        }
         self.effects[At(server: server, value: number), default: 0] += 1
         let isState = self.isState(entity.type)
         if self.effects[At(server: server, value: number)] ?? 0 > 1, server.isCloud || !isState {
             self.violate(.effectOnce, "change \(token) of \(entity), \(number.synID) of \(number.stream), took effect twice at \(server)")
         }
         let key = At(server: server, value: entity)
+        self.applied.insert(At(server: server, value: token))
+        // To delete what is not there takes no lock, so that alone may have been committed after the look.
+        if isState, let own = self.unsettled[key]?.values.first(where: { !$0.isDeletion && $0.token != token }) {
+            self.violate(.entityOrder, "change \(token) of \(entity) is applied at \(server) over \(own.token), which the cloud has not decided about")
+        }
         if server.isCloud {
             let last = self.lastApplied[key]?[number.stream.origin] ?? 0
             if number.synID <= last { self.violate(.entityOrder, "\(entity) at the cloud: number \(number.synID) of \(number.stream) after \(last)") }
@@ -179,6 +278,13 @@ public struct HistoryChecker: Sendable {
         self.memos[held] = memo
         // Its receiver decides; the others hear of it.
         guard memo.at == memo.line.receiver, memo.at != memo.line.sender else { return }
+        let quota = Quota(at: memo.at, sender: memo.line.sender, type: memo.line.type)
+        let change = (memo.disposition.isOpen ? 1 : 0) - (before.map { $0.disposition.isOpen ? 1 : 0 } ?? 0)
+        self.open[quota, default: 0] += change
+        if memo.disposition == .suspect { self.suspected.insert(quota) }
+        if change > 0, self.open[quota] ?? 0 > self.limits.openRecordsMax {
+            self.violate(.bounded, "\(self.open[quota] ?? 0) records of \(memo.line.sender), type \(memo.line.type), wait at \(memo.at)")
+        }
         let isAtOnce = [.tooBig, .damaged, .unsendable].contains(memo.reason)
         if memo.attempts > (before?.attempts ?? 0) + 1 { self.violate(.deadMeansThree, "\(memo) was counted twice at once") }
         if memo.disposition == .suspect, memo.attempts > 0 { self.violate(.notCounted, "\(memo) is a suspect, and counted") }
@@ -213,6 +319,10 @@ public struct HistoryChecker: Sendable {
         self.checkPositions(numbers)
         self.checkStates(rest, numbers)
         self.checkActions(rest, numbers)
+        for (server, tables) in rest.tables.sorted(by: { $0.key < $1.key }) {
+            let sum = (tables[SimulatedType.balances] ?? [:]).values.compactMap { Int($0) }.reduce(0, +)
+            if sum != 0 { self.violate(.conservation, "in the end the accounts at \(server) add up to \(sum)") }
+        }
     }
 
     /// A row may end without a number where a later state of its entity was numbered before it was there.
@@ -263,7 +373,8 @@ public struct HistoryChecker: Sendable {
             guard let last = places.last(where: { !$0.isEcho }), let definition = self.kinds[entity.type] else { continue }
             let expected = last.isDeletion ? nil : String(last.token)
             var entitled: [ServerID] = [.cloud]
-            for branch in rest.branches where last.audience.contains(branch) { entitled.append(branch) }
+            // Nobody loses sight of an entity here, so whoever was told of it is told of its end.
+            for branch in rest.branches where places.contains(where: { !$0.isEcho && $0.audience.contains(branch) }) { entitled.append(branch) }
             for server in entitled {
                 let found = rest.tables[server]?[definition.name]?[SimulatedType.row(of: entity)]
                 if found == expected { continue }
@@ -289,6 +400,18 @@ public struct HistoryChecker: Sendable {
             let found = rest.tables[.cloud]?[self.kinds[entity.type]?.name ?? ""]?[SimulatedType.row(of: entity)]
             if found != expected { self.violate(.convergence, "\(entity) at the cloud is \(found ?? "absent"), the last record says \(expected ?? "absent")") }
         }
+    }
+
+    /// Whether three runs of one seed were one: as it is, again, and with all clocks shifted.
+    public static func violations(of report: SimulationReport, again: SimulationReport, shifted: SimulationReport) -> [Violation] {
+        var violations: [Violation] = []
+        if again.digest != report.digest || again.events != report.events || again.rest != report.rest {
+            violations.append(Violation(.determinism, "the same seed was another run the second time"))
+        }
+        if shifted.digest != report.digest || shifted.rest != report.rest {
+            violations.append(Violation(.clockFree, "with all clocks shifted the run is another one"))
+        }
+        return violations + again.violations + shifted.violations
     }
 
     private mutating func checkActions(_ rest: SimulatedRest, _ numbers: [Number: Int]) {

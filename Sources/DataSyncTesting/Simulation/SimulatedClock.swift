@@ -78,10 +78,13 @@ final class SimulatedWait<Value: Sendable>: @unchecked Sendable {  // on the one
 }
 
 extension SimulatedProcess {
+    /// What a clock that is right shows, in milliseconds since 1970.
+    static func wallTime(at now: Int64) -> Int64 { 1_700_000_000_000 + now / 1_000 }
+
     /// What the real code of this process gets for time and chance.
     public var environment: SyncEnvironment {
         SyncEnvironment(
             clock: SimulatedClock(executor: self.executor), runningTime: { .seconds(3_600) + .microseconds(self.executor.now) },
-            wallTime: { 1_700_000_000_000 + self.executor.now / 1_000 + self.clockOffset }, random: { self.executor.random() })
+            wallTime: { Self.wallTime(at: self.executor.now) + (self.wallClock?.offset ?? 0) + self.clockOffset }, random: { self.executor.random() })
     }
 }

@@ -138,6 +138,14 @@ public final class SimulatedExecutor: @unchecked Sendable {  // one thread by co
     }
 }
 
+/// The wall clock of one machine.
+final class SimulatedWallClock {
+    /// How far it is from the truth, in milliseconds.
+    var offset: Int64
+
+    init(offset: Int64) { self.offset = offset }
+}
+
 /// A process of the simulated fleet, from its start to its death. A new start is a new process.
 public final class SimulatedProcess: TaskExecutor, @unchecked Sendable {  // on the one thread of its executor
     public let name: String
@@ -151,7 +159,9 @@ public final class SimulatedProcess: TaskExecutor, @unchecked Sendable {  // on 
     public private(set) var isPaused = false
     /// Whether it came to its end by itself.
     public var hasEnded = false
-    /// How far its wall clock is from the truth, in milliseconds.
+    /// The clock of its machine, which all processes there share.
+    var wallClock: SimulatedWallClock?
+    /// How far its wall clock is off besides, in milliseconds.
     public var clockOffset: Int64 = 0
 
     fileprivate init(name: String, number: Int, executor: SimulatedExecutor) {

@@ -6,7 +6,8 @@ public struct SimulationPlan: Sendable {
     public var branches: Int
     public var replicas: Int
     /// How long things go wrong, in microseconds.
-    public var faultTime: Int64
+    public var dayTime: Int64
+    public var faultTime: Int64 { self.dayTime + self.night }
     /// How many entities of each type there are: few, so that changes meet.
     public var entities: Int
     /// How long an application rests between two changes, at most, in microseconds.
@@ -22,16 +23,27 @@ public struct SimulationPlan: Sendable {
     public var early: Int
     /// How long until the next thing is done to the fleet, at most, in microseconds.
     public var calmMax: Int64
+    /// What the applications write about: all types, or few, so that changes meet.
+    public var types: [BusinessTypeID]
+    /// For how long an application keeps a transaction open, at most, in microseconds, and in how many of a hundred changes.
+    public var holdMax: Int64
+    public var holds: Int
+    /// Of a hundred things that are done to the fleet, how many are a fault of the cloud's system that stops a type.
+    public var breakdowns: Int
+    /// How long such a fault lasts, at most, in microseconds.
+    public var breakdownMax: Int64 = 3_000_000
+    /// Hours or days in the middle, in microseconds, in which little is done and branches are offline; 0 for none.
+    public var night: Int64
     public var limits = SyncLimits()
 
     public init(using executor: SimulatedExecutor) {
-        self.branches = executor.random(2...5)
+        self.branches = executor.pick([2, 2, 2, 3, 3, 4, 5, 8])
         self.replicas = executor.random(1...3)
-        self.faultTime = executor.random(Int64(6_000_000)...16_000_000)
+        self.dayTime = executor.random(Int64(6_000_000)...16_000_000)
         self.entities = executor.random(1...3)
         self.restMax = executor.pick([40_000, 200_000, 900_000])
         self.cycleRestMax = executor.pick([30_000, 150_000, 800_000, 2_000_000])
-        self.writesMax = executor.random(10...45)
+        self.writesMax = executor.random(8...max(12, 130 / self.branches))
         self.database.busy = executor.pick([0, 500, 4_000])
         self.database.cut = executor.pick([0, 200, 1_500])
         self.database.unknownCommit = executor.pick([0, 5_000, 40_000])
@@ -44,7 +56,12 @@ public struct SimulationPlan: Sendable {
         self.refusedAlways = executor.pick([0, 5, 30])
         self.refusedAtTimes = executor.pick([0, 30, 150])
         self.early = executor.pick([0, 0, 40])
-        self.calmMax = executor.pick([200_000, 600_000, 3_000_000])
+        self.calmMax = executor.pick([100_000, 200_000, 600_000])
+        self.types = SimulatedType.definitions.map(\.id)
+        self.holdMax = 60_000
+        self.holds = 25
+        self.breakdowns = 8
+        self.night = executor.random(0...3) == 0 ? executor.random(Int64(3_600_000_000)...3 * 86_400_000_000) : 0
         self.limits.batchRecordsMax = executor.pick([2, 5, 20, 1_000])
         self.limits.chunkRecordsMax = executor.pick([1, 2, 7, 1_000])
         self.limits.manifestRowsMax = executor.pick([2, 5, 1_000])
@@ -54,6 +71,61 @@ public struct SimulationPlan: Sendable {
         self.limits.suspectsMax = executor.pick([4, 100])
         self.limits.suspectAgeMax = .seconds(executor.pick([3, 20]))
         self.limits.guessedMax = executor.pick([1, 20])
+        if self.limits.chunkRecordsMax < 8 { self.limits.openRecordsMax = executor.pick([8, 10_000]) }
+        switch executor.random(0...5) {
+        case 0: self.loseAnswers(using: executor)
+        case 1: self.holdTransactions(using: executor)
+        case 2: self.parkOften(using: executor)
+        default: break
+        }
+    }
+
+    /// Answers are lost while the cloud stops types again and again: what was sent stays unknown while others' changes come.
+    private mutating func loseAnswers(using executor: SimulatedExecutor) {
+        self.branches = executor.pick([2, 3, 4])
+        // So many that a branch does not change each of them again at once: its next change would make up for it.
+        self.entities = executor.pick([2, 4, 8])
+        self.types = executor.pick([[2], [2], [2, 1]])
+        self.dayTime = 16_000_000
+        self.restMax = executor.pick([300_000, 800_000])
+        self.cycleRestMax = executor.pick([30_000, 120_000])
+        self.writesMax = 60
+        self.link.lostAnswer = executor.pick([100_000, 250_000])
+        self.link.delay = 0
+        self.breakdowns = executor.pick([15, 30])
+        self.breakdownMax = 300_000
+        self.calmMax = 500_000
+        self.refusedAlways = 0
+        self.night = 0
+    }
+
+    /// Records are refused and taken at the next try, again and again, while everything takes long.
+    private mutating func parkOften(using executor: SimulatedExecutor) {
+        self.branches = executor.pick([2, 3])
+        self.entities = executor.pick([1, 1, 2])
+        self.types = executor.pick([[2], [2, 1]])
+        self.refusedAlways = 0
+        self.refusedAtTimes = 500
+        self.database.slow = executor.pick([50_000, 150_000])
+        self.restMax = executor.pick([200_000, 600_000])
+        self.cycleRestMax = executor.pick([30_000, 120_000])
+        self.writesMax = 40
+        self.limits.retryDelays = [.milliseconds(100), .milliseconds(200)]
+        self.limits.waitingDelay = .milliseconds(100)
+        self.night = 0
+    }
+
+    /// Applications keep their transactions open for long, about few entities, and all at once.
+    private mutating func holdTransactions(using executor: SimulatedExecutor) {
+        self.entities = executor.pick([1, 1, 2])
+        self.types = executor.pick([[2], [1, 2], [2, 6]])
+        self.holdMax = executor.pick([100_000, 300_000])
+        self.holds = executor.pick([60, 100])
+        self.restMax = executor.pick([100_000, 300_000])
+        self.cycleRestMax = executor.pick([30_000, 120_000])
+        self.writesMax = 40
+        self.refusedAlways = 0
+        self.night = 0
     }
 }
 
@@ -68,10 +140,12 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     private(set) var databases: [ServerID: SimulatedDatabase] = [:]
     private var agents: [ServerID: SimulatedProcess] = [:]
     private var applications: [ServerID: SimulatedProcess] = [:]
-    private var clocks: [ServerID: Int64] = [:]
+    private var clocks: [ServerID: SimulatedWallClock] = [:]
     private(set) var isHealed = false
     private(set) var cycles = 0
     private var lastToken = 0
+    /// Until when little is done.
+    private var nightEnd: Int64 = 0
     /// Until when a type meets a fault of the system at a server.
     private var brokenUntil: [ServerID: [BusinessTypeID: Int64]] = [:]
     /// Until when a server refuses every record of a type, as if each were at fault.
@@ -79,7 +153,8 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     private let poison: UInt64
     private let logger = Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() }
 
-    init(executor: SimulatedExecutor, plan: SimulationPlan, log: SimulationLog) throws {
+    /// - Parameter clockShift: What all clocks are off by besides, in milliseconds.
+    init(executor: SimulatedExecutor, plan: SimulationPlan, log: SimulationLog, clockShift: Int64) throws {
         self.executor = executor
         self.plan = plan
         self.log = log
@@ -94,7 +169,8 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             database.prepare(servers: rows)
             self.databases[server] = database
             // Most clocks are right, some are wrong by years. Those of the cloud's replicas differ by two minutes.
-            self.clocks[server] = executor.random(0...2) == 0 ? executor.random(Int64(-300_000_000_000)...300_000_000_000) : 0
+            let error = executor.random(0...2) == 0 ? executor.random(Int64(-300_000_000_000)...300_000_000_000) : 0
+            self.clocks[server] = SimulatedWallClock(offset: error + clockShift)
         }
         self.network.faults = plan.link
         for index in 0..<plan.replicas { try self.startReplica(index) }
@@ -117,7 +193,8 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
 
     private func startReplica(_ index: Int) throws {
         let process = self.executor.makeProcess("hub \(index)")
-        process.clockOffset = (self.clocks[.cloud] ?? 0) + self.executor.random(Int64(-60_000)...60_000)
+        process.wallClock = self.clocks[.cloud]
+        process.clockOffset = self.executor.random(Int64(-60_000)...60_000)
         let hub = try Hub(
             storage: self.database(.cloud).storage(for: process), types: self.handlers(at: .cloud), limits: self.plan.limits,
             environment: process.environment, logger: self.logger)
@@ -134,13 +211,13 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
                 let hasMoreTries = try await hub.retryDue()
                 if hasMoreRows || hasMoreTries { continue }
             } catch is CancellationError { return } catch {}
-            try? await self.executor.sleep(self.executor.random(Int64(100_000)...1_000_000))
+            try? await self.executor.sleep(self.rest(1_000_000))
         }
     }
 
     private func startAgent(_ branch: ServerID) {
         let process = self.executor.makeProcess("agent \(branch)")
-        process.clockOffset = self.clocks[branch] ?? 0
+        process.wallClock = self.clocks[branch]
         self.agents[branch] = process
         process.start { await self.runAgent(of: branch, in: process) }
     }
@@ -155,7 +232,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         var lease: (any StorageLease)?
         while !Task.isCancelled {
             do {
-                try await self.executor.sleep(self.executor.random(Int64(1_000)...(self.isHealed ? 900_000 : self.plan.cycleRestMax)))
+                try await self.executor.sleep(self.rest(self.isHealed ? 900_000 : self.plan.cycleRestMax))
                 let isHeld = await lease?.isHeld() ?? false
                 if !isHeld {
                     lease = try await storage.takeLease()
@@ -170,7 +247,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             } catch {
                 self.log.append(.failed(branch: branch, String(reflecting: error)))
                 // As the agent's own loop: it waits and tries again.
-                try? await self.executor.sleep(self.executor.random(Int64(1_000)...400_000))
+                try? await self.executor.sleep(self.rest(400_000))
             }
         }
         await lease?.release()
@@ -180,15 +257,19 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
 
     private func startApplication(_ server: ServerID) {
         let process = self.executor.makeProcess("application \(server)")
-        process.clockOffset = self.clocks[server] ?? 0
+        process.wallClock = self.clocks[server]
         self.applications[server] = process
         for _ in 0..<2 { process.start { await self.runApplication(at: server, in: process) } }
+        process.start { await self.readBalances(at: server, in: process) }
     }
+
+    /// How long somebody rests, at most `max`; longer while it is night.
+    private func rest(_ max: Int64) -> Int64 { self.executor.random(Int64(1_000)...Swift.max(max, (self.nightEnd - self.executor.now) / 4)) }
 
     private func runApplication(at server: ServerID, in process: SimulatedProcess) async {
         let storage = self.database(server).storage(for: process)
         for _ in 0..<self.plan.writesMax / 2 {
-            guard (try? await self.executor.sleep(self.executor.random(Int64(1_000)...self.plan.restMax))) != nil, !self.isHealed else { return }
+            guard (try? await self.executor.sleep(self.rest(self.plan.restMax))) != nil, !self.isHealed else { return }
             struct Rollback: Error {}
             _ = try? await storage.withTransaction(.write) { transaction in
                 for _ in 0..<self.executor.pick([1, 1, 1, 2, 3]) { try await self.change(something: transaction, at: server) }
@@ -197,9 +278,19 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         }
     }
 
+    /// What came out of one account went into another: whoever reads them sees both, or neither.
+    private func readBalances(at server: ServerID, in process: SimulatedProcess) async {
+        let storage = self.database(server).storage(for: process)
+        while !self.isHealed {
+            guard (try? await self.executor.sleep(self.rest(4_000_000))) != nil else { return }
+            guard let rows = try? await storage.withTransaction(.snapshot, { try await $0.rows(SimulatedType.balances) }), !rows.isEmpty else { continue }
+            self.log.append(.summed(at: server, rows.values.compactMap { Int($0) }.reduce(0, +)))
+        }
+    }
+
     /// One change of an application, with its row of the outbox: the business row first.
     private func change(something transaction: SimulatedTransaction, at server: ServerID) async throws {
-        let definitions = SimulatedType.definitions.filter { !(server.isCloud && $0.route == .up) }
+        let definitions = SimulatedType.definitions.filter { self.plan.types.contains($0.id) && !(server.isCloud && $0.route == .up) }
         let definition = self.executor.pick(definitions)
         let number = self.executor.random(1...self.plan.entities)
         var (key, scope, target) = (EntityKey("\(definition.name):\(number)"), ServerID.cloud, ServerID.cloud)
@@ -230,7 +321,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         // Whoever deletes nothing says nothing: it holds no lock that would put it in order with others.
         guard try await SimulatedType.write(entity, token: token, isDeletion: isDeletion, kind: definition.kind, definition.name, in: transaction)
         else { return }
-        if self.executor.random(0...3) == 0 { try await self.executor.sleep(self.executor.random(Int64(100)...60_000)) }
+        if self.executor.random(0...99) < self.plan.holds { try await self.executor.sleep(self.executor.random(Int64(100)...self.plan.holdMax)) }
         let verb: SimulatedPayload.Verb = definition.kind == .action ? .act : isDeletion ? .delete : .set
         try await transaction.appendOutbox([
             NewOutboxRow(type: definition.id, key: key, payload: SimulatedPayload(verb: verb, token: token).text, target: target)
@@ -241,11 +332,37 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
 
     /// Does something to the fleet, and again after a while, until it heals.
     func disturb() {
-        self.executor.wake(after: self.executor.random(Int64(5_000)...self.plan.calmMax)) {
+        if self.plan.night > 0 { self.after(self.executor.random(Int64(1_000_000)...self.plan.dayTime / 2)) { self.beginNight() } }
+        self.disturbAgain()
+    }
+
+    private func disturbAgain() {
+        self.executor.wake(after: self.rest(self.plan.calmMax)) {
             guard !self.isHealed else { return }
             self.disturbOnce()
-            self.disturb()
+            self.disturbAgain()
         }
+    }
+
+    /// Little is done for hours or days, and many branches cannot reach the cloud meanwhile.
+    private func beginNight() {
+        self.log.fault("night")
+        self.nightEnd = self.executor.now + self.plan.night
+        for branch in self.branches where self.executor.random(0...1) == 0 {
+            self.takeOffline(branch, for: self.plan.night + self.executor.random(0...2_000_000))
+        }
+    }
+
+    private func takeOffline(_ branch: ServerID, for time: Int64) {
+        self.log.fault("offline \(branch)")
+        self.network.offline.insert(branch)
+        self.after(time) { self.network.offline.remove(branch) }
+    }
+
+    private func breakDown(_ type: BusinessTypeID, at server: ServerID) {
+        self.log.fault("system fault of \(type) at \(server)")
+        self.log.append(.brokeDown(at: server, type: type))
+        self.brokenUntil[server, default: [:]][type] = self.executor.now + self.executor.random(Int64(50_000)...self.plan.breakdownMax)
     }
 
     private func after(_ microseconds: Int64, _ body: @escaping () -> Void) {
@@ -256,6 +373,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         let branch = self.executor.pick(self.branches)
         let server = self.executor.pick(self.servers)
         self.restartWhatEnded()
+        if self.executor.random(0...99) < self.plan.breakdowns { return self.breakDown(self.executor.pick(self.plan.types), at: .cloud) }
         switch self.executor.random(0...12) {
         case 0...2:
             guard let agent = self.agents[branch] else { return }
@@ -291,23 +409,18 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             }
         case 8: self.pause(self.executor.pick(self.network.replicas).process)
         case 9:
-            self.log.fault("offline \(branch)")
-            self.network.offline.insert(branch)
-            self.after(self.executor.random(Int64(100_000)...self.plan.faultTime)) { self.network.offline.remove(branch) }
-        case 10:
-            let type = self.executor.pick(SimulatedType.definitions).id
-            self.log.fault("system fault of \(type) at \(server)")
-            self.brokenUntil[server, default: [:]][type] = self.executor.now + self.executor.random(Int64(50_000)...3_000_000)
+            self.takeOffline(branch, for: self.executor.random(Int64(100_000)...self.plan.dayTime))
+        case 10: self.breakDown(self.executor.pick(self.plan.types), at: server)
         case 11:
-            let type = self.executor.pick(SimulatedType.definitions).id
+            let type = self.executor.pick(self.plan.types)
             self.log.fault("all of \(type) refused at \(server)")
+            self.log.append(.brokeDown(at: server, type: type))
             self.refusingUntil[server, default: [:]][type] = self.executor.now + self.executor.random(Int64(50_000)...6_000_000)
         default:
-            let jump = self.executor.random(Int64(-20_000)...20_000)
+            // Tries are put off when a clock is set back, so that is not by much: they would outlast the simulation.
+            let jump = self.executor.random(0...2) == 0 ? self.executor.random(Int64(0)...3_600_000) : self.executor.random(Int64(-20_000)...20_000)
             self.log.fault("clock \(server)")
-            self.clocks[server, default: 0] += jump
-            for process in [self.agents[server], self.applications[server]] { process?.clockOffset += jump }
-            if server.isCloud { for replica in self.network.replicas { replica.process.clockOffset += jump } }
+            self.clocks[server]?.offset += jump
         }
     }
 
@@ -353,7 +466,9 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             if !rows.isEmpty { unfinished.append("\(rows.count) rows of \(server), such as \(rows[0].id) (\(rows[0].state), \(rows[0].payload))") }
             let open = state.memos.values.filter { $0.disposition.isOpen }.sorted { $0.id < $1.id }
             if let memo = open.first {
-                unfinished.append("\(open.count) open memos at \(server), such as \(memo.line) \(memo.number) \(memo.disposition.name) \(memo.reason)")
+                let wait = memo.nextTry - SimulatedProcess.wallTime(at: self.executor.now) - (self.clocks[server]?.offset ?? 0)
+                unfinished.append(
+                    "\(open.count) open memos at \(server), such as \(memo.line) \(memo.number) \(memo.disposition.name) \(memo.reason), due in \(wait) ms")
             }
             guard server.isBranch else { continue }
             for (key, records) in self.database(.cloud).state.log where key.audience.contains(server) {

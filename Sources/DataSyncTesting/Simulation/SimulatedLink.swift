@@ -65,7 +65,10 @@ public final class SimulatedNetwork: @unchecked Sendable {  // on the one thread
         self.underWay.append((number, { wait.fail(unreachable) }))
         defer { self.underWay.removeAll { $0.number == number } }
         for _ in 0..<(self.happens(self.faults.duplicate, "duplicate") ? 2 : 1) {
-            if self.happens(self.faults.lostRequest, "lost request") { continue }
+            if self.happens(self.faults.lostRequest, "lost request") {
+                self.cut(wait, unreachable)
+                continue
+            }
             self.executor.wake(after: self.travelTime()) { self.arrive(from: branch, session: session, wait, unreachable, handle) }
         }
         return try await wait.value()
@@ -95,8 +98,16 @@ public final class SimulatedNetwork: @unchecked Sendable {  // on the one thread
         }
     }
 
+    /// What was sent is lost. Most often the connection is reset, and who waits learns it; else it waits until its deadline.
+    private func cut<Answer: Sendable>(_ wait: SimulatedWait<Answer>, _ unreachable: DataSyncError) {
+        if self.executor.random(0...3) == 0 { return }
+        self.executor.wake(after: self.executor.random(Int64(200)...20_000)) { wait.fail(unreachable) }
+    }
+
     private func answer<Answer: Sendable>(_ result: Result<Answer, any Error>, to branch: ServerID, _ wait: SimulatedWait<Answer>) {
-        if self.happens(self.faults.lostAnswer, "lost answer") { return }
+        if self.happens(self.faults.lostAnswer, "lost answer") {
+            return self.cut(wait, DataSyncError(.peerUnreachable, operation: "answer"))
+        }
         if self.happens(self.faults.swap, "swap") {
             if let other = self.underWay.last { other.fail() }
             return
@@ -121,11 +132,23 @@ public struct SimulatedLink: SyncTransport {
     }
 
     public func push(_ request: PushRequest) async throws -> PushAnswer {
-        try await self.network.call(from: self.branch, session: request.session.number, operation: "push") { try await $0.push(request) }
+        self.network.log.append(.carried(branch: self.branch, records: request.runs.reduce(0) { $0 + $1.records.count }))
+        let answer = try await self.network.call(from: self.branch, session: request.session.number, operation: "push") { try await $0.push(request) }
+        for (run, sent) in zip(answer.runs, request.runs) {
+            if case .stopped = run.stop { self.network.log.append(.stopped(branch: self.branch, type: sent.type)) }
+        }
+        return answer
     }
 
     public func pull(_ request: PullRequest) async throws -> PullAnswer {
-        try await self.network.call(from: self.branch, session: request.session.number, operation: "pull") { try await $0.pull(request) }
+        let answer = try await self.network.call(from: self.branch, session: request.session.number, operation: "pull") { try await $0.pull(request) }
+        self.network.log.append(.carried(branch: self.branch, records: answer.runs.reduce(0) { $0 + $1.records.count }))
+        for run in answer.runs {
+            for record in run.records {
+                self.network.log.append(.handedOut(to: self.branch, type: run.type, place: record.logSeq, audience: record.audience))
+            }
+        }
+        return answer
     }
 
     public func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer {

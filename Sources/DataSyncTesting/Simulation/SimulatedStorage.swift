@@ -18,7 +18,11 @@ public final class SimulatedStorage: LeasingStorage, @unchecked Sendable {  // o
         // However this ends.
         defer { self.database.close(transaction) }
         try await transaction.start()
-        let result = try await body(transaction)
+        let result: Result
+        do { result = try await body(transaction) } catch {
+            if PlantedBug.isOn(.commitAfterLockTimeout), transaction.hasWaitedInVain { try? await transaction.commit() }
+            throw error
+        }
         if access == .write { try await transaction.commit() }
         return result
     }

@@ -111,11 +111,23 @@ extension SimulatedTransaction {
 
     public func settleOutbox(_ settlements: [OutboxSettlement], origin: ServerID) async throws -> Int {
         self.noteAgent()
-        return try await self.write(settlements.map { .outbox($0.id) }) { try await $0.settleOutbox(settlements, origin: origin) }
+        let count = try await self.write(settlements.map { .outbox($0.id) }) { try await $0.settleOutbox(settlements, origin: origin) }
+        self.note(settlements)
+        return count
     }
 
     public func updateOutbox(_ settlements: [OutboxSettlement]) async throws {
         try await self.write(settlements.map { .outbox($0.id) }) { try await $0.updateOutbox(settlements) }
+        self.note(settlements)
+    }
+
+    private func note(_ settlements: [OutboxSettlement]) {
+        for settlement in settlements {
+            self.note(
+                .settled(
+                    at: self.database.server, row: settlement.id, type: settlement.type, synID: settlement.synID, state: settlement.state,
+                    attempts: settlement.attempts, reason: settlement.reason))
+        }
     }
 
     public func takeNumbers(_ stream: StreamID, count: Int) async throws -> Int64 {

@@ -18,6 +18,8 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
     /// The connection is gone, and what was not committed with it.
     var isLost = false
     private var hasFailed = false
+    /// It met a lock wait that took too long: the statement is rolled back, and the transaction is open still.
+    private(set) var hasWaitedInVain = false
     /// Entities of which this transaction inserted the row.
     var wroteEntities: Set<EntityID> = []
 
@@ -35,6 +37,13 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
     func discard() {
         self.view = nil
         self.written = []
+    }
+
+    /// All that it did is undone, and it goes on.
+    private func forget() {
+        self.discard()
+        self.events = []
+        self.viewVersion = -1
     }
 
     // MARK: - Statements
@@ -63,6 +72,12 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
         }
         if self.access == .write, executor.happens(self.database.faults.busy) {
             self.database.log.fault("busy")
+            if executor.random(0...1) == 0 {
+                self.hasWaitedInVain = true
+                throw self.fail(DataSyncError(.storageBusy, operation: "simulation", detail: "lock wait timeout"))
+            }
+            // The server has rolled back everything; what comes next begins another transaction.
+            if PlantedBug.isOn(.goesOnAfterDeadlock) { return self.forget() }
             throw self.fail(DataSyncError(.storageBusy, operation: "simulation", detail: "deadlock"))
         }
     }
@@ -178,7 +193,9 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
     }
 
     /// Raises a number in a row that is locked first.
-    public func increaseRow(_ table: String, _ key: String) async throws {
-        try await self.write([.row(table, key)]) { try $0.setRow(table, key, String(($0.row(table, key).flatMap { Int($0) } ?? 0) + 1)) }
+    public func increaseRow(_ table: String, _ key: String, by amount: Int) async throws {
+        try await self.write([.row(table, key)]) { try $0.setRow(table, key, String(($0.row(table, key).flatMap { Int($0) } ?? 0) + amount)) }
     }
+
+    public func rows(_ table: String) async throws -> [String: String] { try await self.read { $0.rows(table) } }
 }

@@ -52,7 +52,12 @@ struct SimulatedType: RecordHandler {
         BusinessTypeDefinition(id: 4, name: "visit", priority: 40, route: .up),
         BusinessTypeDefinition(id: 5, name: "parcel", priority: 20, route: .target),
         BusinessTypeDefinition(id: 6, name: "points", kind: .action, priority: 15, route: .all),
+        BusinessTypeDefinition(id: 7, name: "transfer", kind: .action, priority: 15, route: .all),
     ]
+
+    /// The table of accounts, of which a transfer changes two.
+    static let balances = "balance"
+    private static let transfer: BusinessTypeID = 7
 
     static func definition(of type: BusinessTypeID) -> BusinessTypeDefinition {
         guard let definition = self.definitions.first(where: { $0.id == type }) else { preconditionFailure("no type \(type)") }
@@ -97,7 +102,10 @@ struct SimulatedType: RecordHandler {
         switch kind {
         case .state: return try await transaction.setRow(table, self.row(of: entity), isDeletion ? nil : String(token)) || !isDeletion
         case .action:
-            try await transaction.increaseRow(table, self.row(of: entity, action: token))
+            try await transaction.increaseRow(table, self.row(of: entity, action: token), by: 1)
+            guard entity.type == self.transfer else { return true }
+            try await transaction.increaseRow(self.balances, "\(entity.key)/from", by: -token)
+            try await transaction.increaseRow(self.balances, "\(entity.key)/to", by: token)
             return true
         }
     }

@@ -1,3 +1,5 @@
+import DataSync
+
 /// What one seed came to.
 public struct SimulationReport: Sendable {
     public var seed: UInt64
@@ -8,19 +10,40 @@ public struct SimulationReport: Sendable {
     /// Of every choice that was made: the same for the same seed and the same code.
     public var digest: UInt64
     public var history: [SimulationEvent]
+    /// What every server holds at the end.
+    public var rest: SimulatedRest
+
+    public init(
+        seed: UInt64, violations: [HistoryChecker.Violation], events: Int, faults: Int, steps: Int, digest: UInt64, history: [SimulationEvent],
+        rest: SimulatedRest
+    ) {
+        self.seed = seed
+        self.violations = violations
+        self.events = events
+        self.faults = faults
+        self.steps = steps
+        self.digest = digest
+        self.history = history
+        self.rest = rest
+    }
 
     public var isGreen: Bool { self.violations.isEmpty }
 }
 
 /// Plays a fleet from a seed: first things go wrong, then everything heals, and then it must come to rest and keep every promise.
 public enum Simulation {
-    /// - Parameter keepsHistory: Whether the report holds all that happened.
-    public static func run(seed: UInt64, keepsHistory: Bool = false) throws -> SimulationReport {
+    /// What `Scripts/mutants` plants, by name.
+    public static var plantedBugs: [String] { PlantedBug.allCases.map(\.rawValue) }
+
+    /// - Parameters:
+    ///   - keepsHistory: Whether the report holds all that happened.
+    ///   - clockShift: What all clocks are off by, besides what the seed says, in milliseconds.
+    public static func run(seed: UInt64, keepsHistory: Bool = false, clockShift: Int64 = 0) throws -> SimulationReport {
         let executor = SimulatedExecutor(seed: seed)
         let log = SimulationLog()
         let plan = SimulationPlan(using: executor)
-        let fleet = try SimulatedFleet(executor: executor, plan: plan, log: log)
-        var checker = HistoryChecker(SimulatedType.definitions)
+        let fleet = try SimulatedFleet(executor: executor, plan: plan, log: log, clockShift: clockShift)
+        var checker = HistoryChecker(SimulatedType.definitions, plan.limits)
         fleet.disturb()
         executor.run(stepsMax: 2_000_000) { executor.now >= plan.faultTime }
         fleet.heal()
@@ -44,9 +67,16 @@ public enum Simulation {
         if isAtRest { checker.finish(fleet.rest) }
         let report = SimulationReport(
             seed: seed, violations: checker.violations, events: log.events.count, faults: log.faults, steps: executor.steps,
-            digest: executor.digest, history: keepsHistory ? log.events : [])
+            digest: executor.digest, history: keepsHistory ? log.events : [], rest: fleet.rest)
         fleet.end()
         return report
+    }
+
+    /// Plays a seed twice more: as it is, and with all clocks ten years ahead. Both times the same must happen.
+    public static func violationsOfRepetition(of report: SimulationReport) throws -> [HistoryChecker.Violation] {
+        let again = try self.run(seed: report.seed)
+        let shifted = try self.run(seed: report.seed, clockShift: 10 * 365 * 86_400_000)
+        return HistoryChecker.violations(of: report, again: again, shifted: shifted)
     }
 
     /// Lets what was said last be heard, and then sees whether anything else is written or asked.

@@ -24,6 +24,18 @@ public enum SimulationEvent: Hashable, Sendable {
     case tookOver(branch: ServerID, process: Int)
     /// A process wrote as the agent of a branch.
     case wroteAsAgent(branch: ServerID, process: Int)
+    /// What a sender wrote into a row of its outbox about what became of it.
+    case settled(at: ServerID, row: Int64, type: BusinessTypeID, synID: Int64, state: OutboxState, attempts: Int, reason: ReasonCode)
+    /// The cloud handed out a place of its log.
+    case handedOut(to: ServerID, type: BusinessTypeID, place: Int64, audience: Audience)
+    /// A branch pushed so many records in one request, or was handed so many.
+    case carried(branch: ServerID, records: Int)
+    /// The system of a server does not take a type for a while.
+    case brokeDown(at: ServerID, type: BusinessTypeID)
+    /// The cloud said that its system does not take a type.
+    case stopped(branch: ServerID, type: BusinessTypeID)
+    /// Somebody added up the accounts between which transfers are made.
+    case summed(at: ServerID, Int)
     /// A unit went on after its database had refused a statement, and was committed.
     case committedAfterError(at: ServerID)
     /// A cycle of an agent failed, for what reason.

@@ -110,6 +110,24 @@ import Testing
         }
         #expect(try await company.rows(.product, at: 1).count == 4)
     }
+
+    @Test func whatFillsTheQuotaOfABranchIsTriedAllTheSame() async throws {
+        var limits = SyncLimits()
+        limits.openRecordsMax = 2
+        limits.chunkRecordsMax = 1
+        limits.retryDelays = [.seconds(30), .seconds(30)]
+        let company = try await Company(branches: [1], limits: limits)
+        // Of one entity: that several are refused would be the system's fault.
+        for number in 1...4 { try await company.write(Item(id: 1, text: "poison \(number)"), .product, at: .cloud) }
+        let report = try await company.cycle(1)
+        #expect(report.pulled == [.parked: 2])
+        #expect(report.stopped == [2: "too many refused records wait at this branch"])
+        for _ in 0..<40 {
+            company.time.advance(by: .seconds(10))
+            try await company.cycle(1)
+        }
+        #expect(try await company.memos(at: 1, [.dead]).count == 4)
+    }
 }
 
 @Suite struct LaterOutcomeTests {

@@ -23,6 +23,16 @@ import Testing
         #expect(company.hub.stoppedTypes == [:])
     }
 
+    @Test func aWallClockThatIsSetBackHoldsNoTypeBack() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "broken"), .order, at: 1)
+        #expect(try await company.cycle(1).stopped[3] == "a fault at the cloud")
+        company.conduct(.cloud).cure("broken")
+        company.time.setWall(forth: -10 * 365 * 86_400_000)
+        company.time.advance(by: .seconds(600))
+        #expect(try await company.cycle(1).pushed == [.applied: 1])
+    }
+
     @Test func aStoppedTypeIsProbedEverMoreRarely() async throws {
         let company = try await Company(branches: [1])
         try await company.write(Item(id: 1, text: "broken"), .order, at: 1)

@@ -14,6 +14,7 @@ import Testing
     private var definitions: [BusinessTypeDefinition] {
         [
             BusinessTypeDefinition(id: 2, name: "product", priority: 5, route: .all),
+            BusinessTypeDefinition(id: 4, name: "visit", priority: 40, route: .up),
             BusinessTypeDefinition(id: 6, name: "points", kind: .action, priority: 15, route: .all),
         ]
     }
@@ -50,8 +51,8 @@ import Testing
             ])
     }
 
-    private func violated(_ events: [SimulationEvent], _ rest: SimulatedRest? = nil) -> Set<HistoryChecker.Invariant> {
-        var checker = HistoryChecker(self.definitions)
+    private func violated(_ events: [SimulationEvent], _ rest: SimulatedRest? = nil, limits: SyncLimits = SyncLimits()) -> Set<HistoryChecker.Invariant> {
+        var checker = HistoryChecker(self.definitions, limits)
         for event in events { checker.take(event) }
         if let rest { checker.finish(rest) }
         return Set(checker.violations.map(\.invariant))
@@ -101,6 +102,35 @@ import Testing
         let newer = SimulationEvent.raised(at: 2, entity: self.product, version: 7)
         let older = SimulationEvent.applied(at: 2, stream: self.states, synID: 1, entity: self.product, token: 1)
         #expect(self.violated(self.good + [newer, older]) == [.entityOrder])
+    }
+
+    /// A product of branch 2 after branch 1's, at place 2.
+    private var another: [SimulationEvent] {
+        [
+            .written(at: 2, row: 1, change: SimulatedChange(type: 2, scope: .cloud, key: "product:1", token: 5)),
+            .applied(at: .cloud, stream: StreamID(origin: 2, epoch: 1, type: 2), synID: 1, entity: self.product, token: 5),
+            .appended(type: 2, place: 2, audience: .all, entity: self.product, token: 5, isDeletion: false, isEcho: false),
+        ]
+    }
+
+    private var settled: SimulationEvent {
+        .settled(at: 1, row: 1, type: 2, synID: 1, state: .settled, attempts: 0, reason: .applied)
+    }
+
+    @Test func aRecordThatIsAppliedOverAnUndecidedOwnChangeIsFound() {
+        let pulled = SimulationEvent.applied(at: 1, stream: StreamID(origin: 2, epoch: 1, type: 2), synID: 1, entity: self.product, token: 5)
+        #expect(self.violated(self.good + self.another + [self.settled, pulled]) == [])
+        #expect(self.violated(self.good + self.another + [pulled]) == [.entityOrder])
+    }
+
+    @Test func aRecordThatGivesWayToAnEarlierOneIsFound() {
+        let passed = SimulationEvent.moved(at: 1, from: .cloud, epoch: 1, type: 2, number: 0, to: 2, session: nil)
+        // Branch 1's own change has place 1: it does not prevail over place 2, whether or not the branch knows.
+        #expect(self.violated(self.good + self.another + [passed]) == [.position])
+        #expect(self.violated(self.good + self.another + [self.settled, passed]) == [.position])
+        // A newer one that the cloud has not decided about does.
+        let newer = SimulationEvent.written(at: 1, row: 9, change: SimulatedChange(type: 2, scope: .cloud, key: "product:1", token: 9))
+        #expect(self.violated(self.good + self.another + [self.settled, newer, passed]) == [])
     }
 
     @Test func anEntityWhoseNumbersGoBackIsFound() {
@@ -158,4 +188,113 @@ import Testing
     }
 
     @Test func aCommitAfterAnErrorIsFound() { #expect(self.violated([.committedAfterError(at: 1)]) == [.rollback]) }
+
+    @Test func aRowThatIsSettledAsAppliedBeforeItWasIsFound() {
+        let settled = SimulationEvent.settled(at: 1, row: 1, type: 2, synID: 1, state: .settled, attempts: 0, reason: .applied)
+        #expect(self.violated(self.good + [settled], self.rest) == [])
+        #expect(self.violated(Array(self.good.prefix(5)) + [settled]) == [.truthfulSettle])
+    }
+
+    @Test func aRowThatShowsMoreRefusalsThanThereWereIsFound() {
+        func shown(_ attempts: Int) -> SimulationEvent {
+            .settled(at: 1, row: 2, type: 6, synID: 1, state: .open, attempts: attempts, reason: .refused)
+        }
+        let refused = self.good.prefix(5) + [SimulationEvent.refused(at: .cloud, token: 2)]
+        #expect(self.violated(refused + [shown(1)]) == [])
+        #expect(self.violated(refused + [shown(2)]) == [.notCounted])
+    }
+
+    @Test func anEpochThatGoesOnAfterANewerOneIsFound() {
+        func moved(_ epoch: Int32, to number: Int64) -> SimulationEvent {
+            .moved(at: .cloud, from: 1, epoch: epoch, type: 2, number: number - 1, to: number, session: 1)
+        }
+        #expect(self.violated(self.good + [moved(2, to: 1), moved(2, to: 2)]) == [])
+        #expect(self.violated(self.good + [moved(2, to: 1), moved(1, to: 2)]) == [.epochFence])
+    }
+
+    @Test func aTypeThatOneBadRecordStopsIsFound() {
+        let stopped = SimulationEvent.stopped(branch: 1, type: 2)
+        #expect(self.violated([.brokeDown(at: .cloud, type: 2), stopped]) == [])
+        #expect(self.violated([.brokeDown(at: .cloud, type: 6), .brokeDown(at: 1, type: 2), stopped]) == [.poisonIsolation])
+    }
+
+    @Test func whatIsHandedToAnotherBranchIsFound() {
+        let order = SimulationEvent.appended(
+            type: 3, place: 1, audience: .server(1), entity: EntityID(type: 3, scope: 1, key: "order:1"), token: 3, isDeletion: false, isEcho: false)
+        #expect(self.violated([order, .handedOut(to: 1, type: 3, place: 1, audience: .server(1))]) == [])
+        #expect(self.violated([order, .handedOut(to: 2, type: 3, place: 1, audience: .server(1))]) == [.tenantIsolation])
+        // Whatever the record says of itself.
+        #expect(self.violated([order, .handedOut(to: 2, type: 3, place: 1, audience: .all)]) == [.tenantIsolation])
+    }
+
+    @Test func whatABranchWritesIntoTheSpaceOfAnotherIsFound() {
+        let events: [SimulationEvent] = [1, 2].map { scope in
+            .applied(at: .cloud, stream: StreamID(origin: 1, epoch: 1, type: 4), synID: 1, entity: EntityID(type: 4, scope: scope, key: "v"), token: 4)
+        }
+        let written = SimulationEvent.written(at: 1, row: 4, change: SimulatedChange(type: 4, scope: 1, key: "v", token: 4))
+        #expect(self.violated([written, events[0]]) == [])
+        #expect(self.violated([written, events[1]]) == [.tenantIsolation])
+    }
+
+    @Test func aMessageThatHoldsTooMuchIsFound() {
+        #expect(self.violated([.carried(branch: 1, records: 1_000)]) == [])
+        #expect(self.violated([.carried(branch: 1, records: 1_001)]) == [.bounded])
+    }
+
+    @Test func moreThanTheQuotaIsFound() {
+        func parked(_ number: Int64) -> SimulationEvent {
+            .memo(
+                SimulatedMemo(
+                    at: .cloud, line: MemoLine(receiver: .cloud, sender: 1, epoch: 1, type: 6), number: number, stream: self.actions, synID: number,
+                    entity: self.points, disposition: .parked, reason: .refused, attempts: 1))
+        }
+        let ended = SimulationEvent.memo(
+            SimulatedMemo(
+                at: .cloud, line: MemoLine(receiver: .cloud, sender: 1, epoch: 1, type: 6), number: 1, stream: self.actions, synID: 1,
+                entity: self.points, disposition: .applied, reason: .applied, attempts: 1))
+        var limits = SyncLimits()
+        limits.openRecordsMax = 2
+        #expect(self.violated([parked(1), parked(1), parked(2), ended, parked(3)], limits: limits) == [])
+        #expect(self.violated([parked(1), parked(2), parked(3)], limits: limits) == [.bounded])
+    }
+
+    @Test func accountsThatDoNotAddUpAreFound() {
+        #expect(self.violated([.summed(at: 1, 0)]) == [])
+        #expect(self.violated([.summed(at: 1, 5)]) == [.conservation])
+        var rest = self.rest
+        rest.tables[2]?["balance"] = ["a/from": "-5", "a/to": "4"]
+        #expect(self.violated(self.good, rest) == [.conservation])
+    }
+
+    @Test func whoeverWasToldOfAnEntityIsToldOfItsEnd() {
+        // The deletion went to branch 1 alone; branch 2 keeps what it has.
+        let end: [SimulationEvent] = [
+            .written(at: 1, row: 3, change: SimulatedChange(type: 2, scope: .cloud, key: "product:1", token: 3, isDeletion: true)),
+            .numbered(stream: self.states, first: 2, count: 1),
+            .applied(at: .cloud, stream: self.states, synID: 2, entity: self.product, token: 3),
+            .appended(type: 2, place: 2, audience: .server(1), entity: self.product, token: 3, isDeletion: true, isEcho: false),
+            .moved(at: .cloud, from: 1, epoch: 1, type: 2, number: 1, to: 2, session: 1),
+        ]
+        var rest = self.rest
+        for server in [.cloud, 1] as [ServerID] { rest.tables[server]?["product"] = [:] }
+        rest.outbox[1]?.append(SimulatedRest.Row(id: 3, type: 2, synID: 2, state: .settled))
+        #expect(self.violated(self.good + end, rest) == [.convergence])
+        rest.tables[2]?["product"] = [:]
+        #expect(self.violated(self.good + end, rest) == [])
+    }
+
+    @Test func aSeedThatIsAnotherRunTheNextTimeIsFound() {
+        func report(digest: UInt64 = 1, row: String = "1") -> SimulationReport {
+            SimulationReport(
+                seed: 1, violations: [], events: 1, faults: 1, steps: 1, digest: digest, history: [],
+                rest: SimulatedRest(branches: [1], tables: [1: ["product": ["a": row]]]))
+        }
+        func violated(_ again: SimulationReport, _ shifted: SimulationReport) -> [Invariant] {
+            HistoryChecker.violations(of: report(), again: again, shifted: shifted).map(\.invariant)
+        }
+        #expect(violated(report(), report()) == [])
+        #expect(violated(report(digest: 2), report()) == [.determinism])
+        #expect(violated(report(row: "2"), report()) == [.determinism])
+        #expect(violated(report(), report(row: "2")) == [.clockFree])
+    }
 }

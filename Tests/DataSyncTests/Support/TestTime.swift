@@ -6,6 +6,7 @@ import Synchronization
 final class TestTime: Sendable {
     private struct State {
         var running: Duration = .seconds(3_600)
+        var wallError: Int64 = 0
         var generator: SeededGenerator
     }
 
@@ -17,9 +18,12 @@ final class TestTime: Sendable {
     init(seed: UInt64 = 1) { self.state = Mutex(State(generator: SeededGenerator(seed: seed))) }
 
     var running: Duration { self.state.withLock { $0.running } }
-    var wall: Int64 { Self.wallStart + (self.running - .seconds(3_600)) / .milliseconds(1) }
+    var wall: Int64 { Self.wallStart + (self.running - .seconds(3_600)) / .milliseconds(1) + self.state.withLock { $0.wallError } }
 
     func advance(by duration: Duration) { self.state.withLock { $0.running += duration } }
+
+    /// Somebody sets the wall clock.
+    func setWall(forth milliseconds: Int64) { self.state.withLock { $0.wallError += milliseconds } }
 
     fileprivate func advance(to time: Duration) { self.state.withLock { $0.running = max($0.running, time) } }
 
