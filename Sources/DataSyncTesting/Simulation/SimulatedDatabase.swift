@@ -53,14 +53,19 @@ public final class SimulatedDatabase: @unchecked Sendable {  // on the one threa
     /// All that is committed, as a value.
     public struct Backup: Sendable {
         fileprivate let state: InMemoryState
+        fileprivate let lastOutboxID: Int64
+        fileprivate let lastMemoID: Int64
     }
 
-    public func backUp() -> Backup { Backup(state: self.state) }
+    public func backUp() -> Backup { Backup(state: self.state, lastOutboxID: self.lastOutboxID, lastMemoID: self.lastMemoID) }
 
     /// Puts an older state back. Nobody is connected then.
     public func restore(_ backup: Backup) {
         self.restart()
         self.state = backup.state
+        // Ids grow back as well: rows that were lost leave theirs to others.
+        self.lastOutboxID = backup.lastOutboxID
+        self.lastMemoID = backup.lastMemoID
         self.version += 1
     }
 

@@ -142,6 +142,10 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     private var applications: [ServerID: SimulatedProcess] = [:]
     private var clocks: [ServerID: SimulatedWallClock] = [:]
     private(set) var isHealed = false
+    /// The server whose database is put back to a backup, if one is.
+    private(set) var restored: ServerID?
+    /// Whether the cloud's database was put back, and nobody has declared that yet.
+    private var isDeclaring = false
     private(set) var cycles = 0
     private var lastToken = 0
     /// Until when little is done.
@@ -192,6 +196,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     // MARK: - Processes
 
     private func startReplica(_ index: Int) throws {
+        guard !self.isDeclaring else { return }
         let process = self.executor.makeProcess("hub \(index)")
         process.wallClock = self.clocks[.cloud]
         process.clockOffset = self.executor.random(Int64(-60_000)...60_000)
@@ -326,6 +331,61 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         try await transaction.appendOutbox([
             NewOutboxRow(type: definition.id, key: key, payload: SimulatedPayload(verb: verb, token: token).text, target: target)
         ])
+    }
+
+    // MARK: - Backups
+
+    /// Puts the database of one server back to what it was some time before.
+    func restoreOnce() {
+        let server = self.executor.random(0...1) == 0 ? ServerID.cloud : self.executor.pick(self.branches)
+        let backupTime = self.executor.random(self.plan.dayTime / 10...self.plan.dayTime / 2)
+        self.restored = server
+        self.executor.wake(after: backupTime) {
+            let backup = self.database(server).backUp()
+            self.log.fault("backup of \(server)")
+            self.executor.wake(after: self.executor.random(Int64(50_000)...self.plan.dayTime / 2)) { self.restore(server, backup) }
+        }
+    }
+
+    private func restore(_ server: ServerID, _ backup: SimulatedDatabase.Backup) {
+        self.log.fault("restore of \(server)")
+        guard server.isCloud else {
+            // Sometimes under the feet of a running agent.
+            if self.executor.random(0...2) > 0 { self.agents[server]?.kill() }
+            self.applications[server]?.kill()
+            self.database(server).restore(backup)
+            if let agent = self.agents[server], agent.isDead { self.startAgent(server) }
+            if !self.isHealed { self.startApplication(server) }
+            return
+        }
+        self.isDeclaring = true
+        for replica in self.network.replicas { replica.process.kill() }
+        self.applications[server]?.kill()
+        self.database(server).restore(backup)
+        let process = self.executor.makeProcess("operator")
+        process.start {
+            let hub = try? Hub(
+                storage: self.database(.cloud).storage(for: process), types: self.handlers(at: .cloud), limits: self.plan.limits,
+                environment: process.environment, logger: self.logger)
+            while let hub, !Task.isCancelled {
+                if (try? await hub.declareRestored(by: "operator")) != nil { break }
+                try? await self.executor.sleep(100_000)
+            }
+            self.isDeclaring = false
+            for index in self.network.replicas.indices { try? self.startReplica(index) }
+            if !self.isHealed { self.startApplication(.cloud) }
+        }
+    }
+
+    /// What must hold after that.
+    func restoreChecker() -> RestoreChecker? {
+        guard let restored = self.restored else { return nil }
+        let written = self.log.events.compactMap { event in
+            if case .written(let server, _, let change) = event { RestoreChecker.Written(server: server, change: change) } else { nil }
+        }
+        return RestoreChecker(
+            restored: restored, branches: self.branches,
+            states: Dictionary(uniqueKeysWithValues: self.servers.map { ($0, self.database($0).state) }), written: written)
     }
 
     // MARK: - Faults
@@ -471,8 +531,9 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
                     "\(open.count) open memos at \(server), such as \(memo.line) \(memo.number) \(memo.disposition.name) \(memo.reason), due in \(wait) ms")
             }
             guard server.isBranch else { continue }
+            let logEpoch = self.database(.cloud).state.settings["log.epoch"].flatMap { Int32($0) } ?? 1
             for (key, records) in self.database(.cloud).state.log where key.audience.contains(server) {
-                let position = state.positions[InMemoryState.PositionKey(peer: .cloud, epoch: 1, type: key.type)]?.position.number ?? 0
+                let position = state.positions[InMemoryState.PositionKey(peer: .cloud, epoch: logEpoch, type: key.type)]?.position.number ?? 0
                 if let last = records.last, last.logSeq > position {
                     unfinished.append("\(server) has type \(key.type) up to \(position) of \(last.logSeq)")
                 }

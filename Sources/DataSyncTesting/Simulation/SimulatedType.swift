@@ -26,7 +26,8 @@ struct SimulatedPayload {
         // The cloud's own rows of an `origin` type name the home.
         let scope = route.isScopedByHome ? (server.isCloud && route == .origin ? row.target : server) : .cloud
         return SimulatedChange(
-            type: row.head.type, scope: scope, key: row.key ?? "", target: row.target, token: self.token, isDeletion: self.verb == .delete)
+            type: row.head.type, scope: scope, key: row.key ?? "", target: row.target, token: self.token, isDeletion: self.verb == .delete,
+            uid: row.uid)
     }
 }
 

@@ -45,6 +45,8 @@ public enum Simulation {
         let fleet = try SimulatedFleet(executor: executor, plan: plan, log: log, clockShift: clockShift)
         var checker = HistoryChecker(SimulatedType.definitions, plan.limits)
         fleet.disturb()
+        // Every fourth company has one of its databases put back to a backup.
+        if seed % 4 == 3 { fleet.restoreOnce() }
         executor.run(stepsMax: 2_000_000) { executor.now >= plan.faultTime }
         fleet.heal()
         var unfinished: [String] = []
@@ -63,8 +65,14 @@ public enum Simulation {
         } else {
             for what in unfinished { checker.add(HistoryChecker.Violation(.liveness, what)) }
         }
-        for event in log.events { checker.take(event) }
-        if isAtRest { checker.finish(fleet.rest) }
+        if var restores = fleet.restoreChecker() {
+            // Numbers, places and effects begin anew where a database does, so what counts is what is there in the end.
+            if isAtRest { restores.check() }
+            for violation in restores.violations { checker.add(violation) }
+        } else {
+            for event in log.events { checker.take(event) }
+            if isAtRest { checker.finish(fleet.rest) }
+        }
         let report = SimulationReport(
             seed: seed, violations: checker.violations, events: log.events.count, faults: log.faults, steps: executor.steps,
             digest: executor.digest, history: keepsHistory ? log.events : [], rest: fleet.rest)

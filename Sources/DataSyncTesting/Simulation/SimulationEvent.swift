@@ -53,8 +53,13 @@ public struct SimulatedChange: Hashable, Sendable {
     /// Tells this change from every other.
     public var token: Int
     public var isDeletion: Bool
+    public var uid: RecordUID
 
-    public init(type: BusinessTypeID, scope: ServerID, key: EntityKey, target: ServerID = .cloud, token: Int, isDeletion: Bool = false) {
+    public init(
+        type: BusinessTypeID, scope: ServerID, key: EntityKey, target: ServerID = .cloud, token: Int, isDeletion: Bool = false,
+        uid: RecordUID = .void
+    ) {
+        self.uid = uid
         self.type = type
         self.scope = scope
         self.key = key
