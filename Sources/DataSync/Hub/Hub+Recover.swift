@@ -9,25 +9,36 @@ extension Hub {
         return try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
             var answer = RecoverAnswer(epoch: request.session.epoch)
+            var uids = 0
             for (type, number) in request.after.sorted(by: { $0.key < $1.key }) {
                 let page = try await transaction.receipts(
                     from: branch, epoch: request.epoch, type: type, after: number, limit: Self.receiptsMax)
-                guard let first = page.first, let last = page.last else { continue }
-                answer.receipts += page
-                answer.hasMore = answer.hasMore || page.count == Self.receiptsMax
-                let line = MemoLine(receiver: .cloud, sender: branch, epoch: request.epoch, type: type)
-                answer.outcomes += try await transaction.memos(in: line, numbers: first.firstSynID...last.lastSynID, limit: .max).map {
-                    NumberedOutcome(record: RecordNumber(type: type, epoch: request.epoch, number: $0.number), outcome: $0.outcome)
+                // A message holds so many uids, of however many types they are.
+                var fitting: [Receipt] = []
+                for receipt in page {
+                    guard uids == 0 || uids + receipt.uids.count <= Self.uidsMax else { break }
+                    uids += receipt.uids.count
+                    fitting.append(receipt)
                 }
-                // One type at a time where there is much: a page is one message.
-                if page.count == Self.receiptsMax { break }
+                if let first = fitting.first, let last = fitting.last {
+                    answer.receipts += fitting
+                    let line = MemoLine(receiver: .cloud, sender: branch, epoch: request.epoch, type: type)
+                    answer.outcomes += try await transaction.memos(in: line, numbers: first.firstSynID...last.lastSynID, limit: .max).map {
+                        NumberedOutcome(record: RecordNumber(type: type, epoch: request.epoch, number: $0.number), outcome: $0.outcome)
+                    }
+                }
+                if fitting.count < page.count || page.count == Self.receiptsMax {
+                    answer.hasMore = true
+                    break
+                }
             }
             return answer
         }
     }
 
-    /// Of one type in one answer: each holds as many uids as a batch has records.
+    /// Most receipts of one type, and most uids of all of them, in one answer.
     private static var receiptsMax: Int { 8 }
+    private static var uidsMax: Int { 10_000 }
 
     private func raiseEpoch(of branch: ServerID, beyond epoch: Int32, _ session: SessionID) async throws -> Int32 {
         let row = try await self.unit { transaction in

@@ -104,6 +104,34 @@ import Testing
         #expect(step > 30)
     }
 
+    @Test func whatARestoredBranchIsToldFitsIntoMessagesHoweverManyTypesThereAre() async throws {
+        let company = try await Company(branches: [1])
+        var expected: [Receipt] = []
+        for type in 1...4 as ClosedRange<Int32> {
+            for index in 0..<7 as Range<Int64> {
+                expected.append(
+                    Receipt(
+                        epoch: 1, type: BusinessTypeID(rawValue: type), firstSynID: index * 1_000 + 1, run: Fingerprint(rawValue: UInt64(index + 1)),
+                        uids: (1...1_000).map { RecordUID(high: UInt64(type), low: UInt64(index) * 1_000 + $0) }, time: 0))
+            }
+        }
+        let receipts = expected
+        try await company.storage(.cloud).base.withTransaction { try await $0.insertReceipts(receipts, from: 1) }
+        let session = try await company.hub.open(OpenRequest(nonce: "0123456789abcdef", software: "test", types: []), from: 1).session
+        var after: [BusinessTypeID: Int64] = [1: 0, 2: 0, 3: 0, 4: 0]
+        var told: [Receipt] = []
+        var answers = 0
+        while true {
+            let answer = try await company.hub.recover(RecoverRequest(session: session, epoch: 1, after: after), from: 1)
+            told += try RecoverAnswer(body: answer.body).receipts
+            for receipt in answer.receipts { after[receipt.type] = receipt.lastSynID }
+            answers += 1
+            try #require(answers < 20)
+            guard answer.hasMore else { break }
+        }
+        #expect(told == receipts)
+    }
+
     // MARK: - The cloud
 
     /// A company whose cloud is backed up, and goes on.
