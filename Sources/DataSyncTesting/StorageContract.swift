@@ -359,7 +359,8 @@ extension StorageContract {
         let parked = OutboxSettlement(
             id: 1, type: 1, synID: 1, state: .open, attempts: 1, reason: .constraint, detail: String(repeating: "名", count: 400))
         #expect(try await storage.withTransaction { try await $0.settleOutbox([parked], origin: 7) } == 1)
-        var row = try await storage.withTransaction { try await $0.outboxRow(EntityName(type: 1, key: "member:1"), synID: 1) }
+        let uid = try await self.allRows(of: storage)[0].uid
+        var row = try await storage.withTransaction { try await $0.outboxRow(EntityName(type: 1, key: "member:1"), uid: uid) }
         #expect(row?.state == .open)
         #expect(row?.attempts == 1)
         #expect(row?.reason == .constraint)
@@ -367,7 +368,7 @@ extension StorageContract {
         (dead.state, dead.attempts) = (.settled, 3)
         let update = dead
         try await storage.withTransaction { try await $0.updateOutbox([update]) }
-        row = try await storage.withTransaction { try await $0.outboxRow(EntityName(type: 1, key: "member:1"), synID: 1) }
+        row = try await storage.withTransaction { try await $0.outboxRow(EntityName(type: 1, key: "member:1"), uid: uid) }
         #expect(row?.state == .settled)
         #expect(row?.attempts == 3)
     }
@@ -403,7 +404,7 @@ extension StorageContract {
             #expect(try await transaction.outboxRows([7, 5, 6, 62, 61]).map(\.id) == [5, 6, 7])
             #expect(try await transaction.outboxRows([60, 1, 900, 30]).map(\.id) == [1, 30, 60])
             #expect(try await transaction.outboxRows([900]) == [])
-            #expect(try await transaction.outboxRow(EntityName(type: 1, key: "member:900"), synID: 1) == nil)
+            #expect(try await transaction.outboxRow(EntityName(type: 1, key: "member:900"), uid: .void) == nil)
         }
     }
 

@@ -45,7 +45,11 @@ extension Agent {
             if let manifest = first.first { session.follow(type, first: manifest.synID(at: manifest.settled)) }
         }
         let opened = session
-        self.state.withLock { $0.session = opened }
+        self.state.withLock { state in
+            state.session = opened
+            // What the cloud was told in an older session it may have lost.
+            state.told = [:]
+        }
         self.logger.info("session opened", metadata: ["session": "\(answer.session.number)", "epoch": "\(answer.session.epoch)"])
         for difference in differences { self.reportOnce(difference) }
         await self.environment.passes(.openAfter)

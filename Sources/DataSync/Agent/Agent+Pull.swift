@@ -394,7 +394,14 @@ extension Agent {
             }
             for (line, numbers) in byLine {
                 let memos = try await transaction.memos(in: line, numbers: numbers.map(\.number))
-                let outcomes = memos.map { NumberedOutcome(record: self.number(of: $0), outcome: $0.outcome) }
+                var outcomes = memos.map { NumberedOutcome(record: self.number(of: $0), outcome: $0.outcome) }
+                // What this branch has read and keeps no row of was applied. After a restore it may not know of the row any more that
+                // the cloud means, and have read the record again.
+                let known = Set(memos.map(\.number))
+                let position = try await transaction.positions(from: .cloud, epoch: line.epoch)[line.type]?.position.number ?? 0
+                outcomes += numbers.filter { !known.contains($0.number) && $0.number <= position }.map {
+                    NumberedOutcome(record: $0, outcome: .applied(version: $0.number))
+                }
                 request.outcomes += outcomes.filter { told[$0.record] != $0.outcome }
             }
             return request

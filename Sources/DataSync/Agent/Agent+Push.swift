@@ -319,7 +319,7 @@ extension Agent {
                 memo.nextTry = memo.timeToAsk(after: self.environment.wallTime())
                 try await transaction.updateMemos([memo])
                 let name = EntityName(type: line.type, key: memo.record.key)
-                if let row = try await transaction.outboxRow(name, synID: memo.number) {
+                if let row = try await transaction.outboxRow(name, uid: memo.record.uid) {
                     try await transaction.updateOutbox([
                         OutboxSettlement(
                             id: row.id, type: line.type, synID: memo.number,

@@ -37,6 +37,7 @@ extension Agent {
                     guard receipt.epoch == asked, receipt.lastSynID > after[receipt.type] ?? .max else {
                         throw DataSyncError(.peerInvalid, operation: "recover", detail: "the answer does not fit the request")
                     }
+                    guard receipt.firstSynID <= (after[receipt.type] ?? 0) + 1 else { throw Self.tooOld }
                     after[receipt.type] = receipt.lastSynID
                     let gone = receipt.uids.filter { $0 != .void && waiting[$0] == nil }.count
                     if gone > 0 { lost[receipt.type, default: 0] += gone }
@@ -44,17 +45,28 @@ extension Agent {
                 try await self.settleRecovered(page, waiting)
                 guard page.hasMore, !page.receipts.isEmpty else { break }
             }
+            let received = asked == answer.session.epoch ? answer.positions : answer.olderPositions[asked] ?? [:]
+            guard received.allSatisfy({ $0.value.number <= after[$0.key] ?? .max }) else { throw Self.tooOld }
         }
         let end = try await self.transport.recover(RecoverRequest(session: answer.session, epoch: epoch, after: [:], isEnd: true))
         try await self.adopt(epoch: end.epoch)
         for (type, count) in lost.sorted(by: { $0.key < $1.key }) {
-            let comesBack = self.types.definition(of: type)?.route != .up
+            let route = self.types.definition(of: type)?.route
+            let comesBack = route != .up && route != .target
             self.logger.warning(
                 comesBack
                     ? "records that were written here after the backup come back from the cloud"
-                    : "records that were written here after the backup are at the cloud alone: their type goes up only",
+                    : "records that were written here after the backup are not here any more: their type does not come back to its origin",
                 metadata: ["type": "\(type)", "records": "\(count)"])
         }
+    }
+
+    /// A peer that has forgotten what it received, or sent, between the backup and now: nobody could tell what would be lost or doubled.
+    private static var tooOld: DataSyncError {
+        DataSyncError(
+            .diverged, operation: "recover",
+            detail: "the restored backup is older than what is kept for such a case (limits.retention): nothing is sent, nothing is lost; "
+                + "put back a newer backup")
     }
 
     /// The rows that this database has not sent, as far as it knows, by their uids. About forty bytes for each.
@@ -205,7 +217,9 @@ extension Agent {
                 guard manifest.settled > 0 else { break }
                 if manifest.synID(at: manifest.settled - 1) > number { keys.append(manifest.key) }
             }
-            return keys.sorted()
+            keys.sort()
+            if let first = keys.first, first.firstSynID > number + 1 { throw Self.tooOld }
+            return keys
         }
     }
 

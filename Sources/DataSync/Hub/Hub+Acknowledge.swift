@@ -16,9 +16,12 @@ extension Hub {
                         peer: branch, type: type, epoch: request.logEpoch, position: position, time: now,
                         lag: last.map { max(0, now - $0.record.createTime) } ?? 0))
             }
-            let byType = Dictionary(grouping: request.outcomes.filter { $0.record.epoch == request.logEpoch }, by: \.record.type)
-            for (type, outcomes) in byType {
-                try await self.note(outcomes, of: type, at: branch, in: transaction)
+            let byLine = Dictionary(grouping: request.outcomes) {
+                MemoLine(receiver: branch, sender: .cloud, epoch: $0.record.epoch, type: $0.record.type)
+            }
+            for (line, outcomes) in byLine {
+                // Of an older epoch of the log only what is known: its places are no longer those of the same records.
+                try await self.note(outcomes, in: line, knownOnly: line.epoch != request.logEpoch, in: transaction)
             }
             await self.environment.passes(.cloudAcknowledgeBeforeCommit)
         }
@@ -28,10 +31,9 @@ extension Hub {
 
     /// Keeps a row of `sync_memo` for each record that the branch did not simply apply.
     private func note(
-        _ outcomes: [NumberedOutcome], of type: BusinessTypeID, at branch: ServerID, in transaction: Storage.Transaction
+        _ outcomes: [NumberedOutcome], in line: MemoLine, knownOnly: Bool, in transaction: Storage.Transaction
     ) async throws {
         let now = self.environment.wallTime()
-        let line = MemoLine(receiver: branch, sender: .cloud, epoch: outcomes[0].record.epoch, type: type)
         let known = try await transaction.memos(in: line, numbers: outcomes.map(\.record.number))
         var byNumber = Dictionary(known.map { ($0.number, $0) }) { first, _ in first }
         var inserts: [Memo] = []
@@ -44,8 +46,8 @@ extension Hub {
                 updates.append(memo)
             } else {
                 // Only what is for this branch can be refused by it.
-                guard numbered.outcome.disposition != .applied,
-                    let delivered = try await self.delivered(type, at: number, to: branch, in: transaction)
+                guard !knownOnly, numbered.outcome.disposition != .applied,
+                    let delivered = try await self.delivered(line.type, at: number, to: line.receiver, in: transaction)
                 else { continue }
                 var memo = Memo(
                     line: line, number: number, scope: delivered.scope, record: delivered.record, holdsPayload: false,
@@ -76,7 +78,7 @@ extension Hub {
     /// `fail_num` of a row that went to many branches shows the greatest, the reason the worst.
     private func show(_ outcome: Outcome, inOwnRowOf memo: Memo, in transaction: Storage.Transaction) async throws {
         let name = EntityName(type: memo.line.type, key: memo.record.key)
-        guard let row = try await transaction.outboxRow(name, synID: memo.record.synID),
+        guard let row = try await transaction.outboxRow(name, uid: memo.record.uid),
             outcome.attempts > row.attempts || (outcome.reason.rawValue > row.reason.rawValue && !outcome.disposition.isSettled)
                 || outcome.disposition == .dead
         else { return }

@@ -182,8 +182,8 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow? {
-        self.read { state in state.outbox.first { $0.name == name && $0.synID == synID } }
+    public func outboxRow(_ name: EntityName, uid: RecordUID) async throws -> OutboxRow? {
+        self.read { state in state.outbox.first { $0.name == name && $0.uid == uid } }
     }
 
     public func settleOutbox(_ settlements: [OutboxSettlement], origin: ServerID) async throws -> Int {

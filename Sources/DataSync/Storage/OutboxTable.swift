@@ -34,8 +34,8 @@ public protocol OutboxTable {
     func overtakenRows(among ids: [Int64], upTo frontier: Int64) async throws -> Set<Int64>
     /// The new rows of `names` up to the id `last`, by id. At the cloud, where rows are settled when they are numbered.
     func newOutboxRows(of names: Set<EntityName>, upTo last: Int64, limit: Int) async throws -> [OutboxRow]
-    /// The row with this number in an own stream, once it is settled or open; slow without `name`.
-    func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow?
+    /// The row with this uid. Not by its number: numbers begin anew with every epoch.
+    func outboxRow(_ name: EntityName, uid: RecordUID) async throws -> OutboxRow?
 
     /// Writes the numbers, the origin and the state of those of these rows that are new. No other row is touched.
     /// - Returns: How many rows were new and are changed now.

@@ -170,10 +170,10 @@ extension SQLTransaction: OutboxTable {
         return Array(found.sorted { $0.id < $1.id }.prefix(limit))
     }
 
-    public func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow? {
+    public func outboxRow(_ name: EntityName, uid: RecordUID) async throws -> OutboxRow? {
         let table = self.dialect.from("sync_data", index: "sync_data_name")
-        let sql = "select \(self.rowColumns) from \(table) where business_type = ? and data_from_detail = ? and syn_id = ?"
-        return try await self.read("outbox", sql, [.int(name.type.rawValue), self.dialect.key(name.key), .int(synID)])
+        let sql = "select \(self.rowColumns) from \(table) where business_type = ? and data_from_detail = ? and uid = ?"
+        return try await self.read("outbox", sql, [.int(name.type.rawValue), self.dialect.key(name.key), .bytes(uid.bytes)])
             .first.map(Self.row)
     }
 

@@ -62,11 +62,10 @@ struct RestoreChecker {
 
     private mutating func checkStates(_ dead: [ServerID: Set<RecordUID>], lost: Set<EntityID>) {
         var last: [EntityID: LogRecord] = [:]
+        let entities = self.state(.cloud).entities
         for (key, records) in self.state(.cloud).log where SimulatedType.definition(of: key.type).kind == .state {
-            for record in records where !record.isEcho || last[record.entity] == nil {
-                if let known = last[record.entity], known.logSeq > record.logSeq { continue }
-                last[record.entity] = record
-            }
+            // A correction repeats a record for one server, and is not the entity's version.
+            for record in records where entities[record.entity]?.version == record.logSeq { last[record.entity] = record }
         }
         for (entity, record) in last.sorted(by: { $0.key < $1.key }) where !lost.contains(entity) {
             let token = SimulatedPayload(record.record.payload)?.token

@@ -105,8 +105,8 @@ extension SimulatedTransaction {
         try await self.read { try await $0.newOutboxRows(of: names, upTo: last, limit: limit) }
     }
 
-    public func outboxRow(_ name: EntityName, synID: Int64) async throws -> OutboxRow? {
-        try await self.read { try await $0.outboxRow(name, synID: synID) }
+    public func outboxRow(_ name: EntityName, uid: RecordUID) async throws -> OutboxRow? {
+        try await self.read { try await $0.outboxRow(name, uid: uid) }
     }
 
     public func settleOutbox(_ settlements: [OutboxSettlement], origin: ServerID) async throws -> Int {

@@ -233,6 +233,39 @@ import Testing
         #expect(try await company.memos(at: 2, [.dead]).allSatisfy { $0.attempts == 3 })
     }
 
+    // MARK: - Backups that are too old
+
+    @Test func aBackupOfABranchThatIsOlderThanTheReceiptsIsRefused() async throws {
+        var (company, backup) = try await self.companyBeforeRestore()
+        company.storage(1).base.restore(backup)
+        try company.start(1)
+        _ = try await company.storage(.cloud).base.withTransaction { try await $0.removeReceipts(before: .max, limit: .max) }
+        let pushes = company.link(1).calls(.push)
+        let error = await #expect(throws: DataSyncError.self) { try await company.cycle(1) }
+        #expect(error?.code == .diverged)
+        #expect(company.link(1).calls(.push) == pushes)
+        let row = try await company.storage(.cloud).base.withTransaction { try await $0.server(1) }
+        #expect(row?.epoch == 1)
+    }
+
+    @Test func aBackupOfTheCloudThatIsOlderThanWhatABranchKeepsIsRefusedByIt() async throws {
+        var (company, backup) = try await self.companyBeforeCloudRestore()
+        _ = try await company.storage(1).base.withTransaction { transaction in
+            // The newest stays.
+            for manifest in try await transaction.sentManifests(of: StreamID(origin: 1, epoch: 1, type: 2), after: 0, limit: 9).dropLast() {
+                try await transaction.putBackManifest(manifest)
+                try await transaction.removeManifest(manifest.key)
+            }
+        }
+        company.storage(.cloud).base.restore(backup)
+        try company.startAll()
+        try await company.hub.declareRestored(by: "test")
+        let error = await #expect(throws: DataSyncError.self) { try await company.cycle(1) }
+        #expect(error?.code == .diverged)
+        // The other branch goes on.
+        _ = try await company.cycle(2)
+    }
+
     // MARK: - Clones
 
     @Test func machinesThatTakeTurnsAsOneBranchAreLockedAsAClone() async throws {
