@@ -14,14 +14,13 @@ public final class Company: Sendable {
     ///   - stores: The ids of the branches.
     ///   - programs: Where the two programs are.
     ///   - cloudDatabase: The cloud's, where it is another than the branches'.
-    ///   - databases: By store, where it is another than the others'.
     ///   - port: Where the cloud listens; by default where nobody does.
     ///   - visiblePort: Where the branches look for it, if something stands between.
     ///   - settings: More YAML for every site, such as shorter waits.
     ///   - branchSettings: More YAML for the branches.
     public init(
         stores: [Int32], in folder: URL, programs: String, database: SiteDatabase, cloudDatabase: SiteDatabase? = nil,
-        databases: [Int32: SiteDatabase] = [:], port: Int? = nil, visiblePort: Int? = nil, settings: String = Company.quickSettings,
+        port: Int? = nil, visiblePort: Int? = nil, settings: String = Company.quickSettings,
         branchSettings: String = ""
     ) async throws {
         self.port = try port ?? freePort()
@@ -33,7 +32,7 @@ public final class Company: Sendable {
         for store in stores {
             branches.append(
                 try await Site(
-                    id: store, in: folder, programs: programs, database: databases[store] ?? database,
+                    id: store, in: folder, programs: programs, database: database,
                     settings: "cloud:\n  url: http://127.0.0.1:\(visiblePort ?? self.port)\nschedule:\n  interval: 200ms\n  backoff: 100ms\n  backoff_max: 1s\n"
                         + branchSettings + settings,
                     types: RetailTables.types(.branch)

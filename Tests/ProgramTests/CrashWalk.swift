@@ -40,14 +40,14 @@ final class CrashWalk: Sendable {
         "DATASYNC_LOG_LEVEL": "notice",
     ]
 
-    /// - Parameter server: For the cloud and for the first branch; the second is on SQLite, as are all without one.
+    /// - Parameter server: For all sites; without one they are on SQLite.
     init(in folder: URL, server: MariaDBServer?) async throws {
         let database = server.map { SiteDatabase.mariadb(socket: $0.socket) } ?? .sqlite
         self.company = try await Company(
-            stores: Self.stores, in: folder, programs: Programs.folder, database: database, databases: [2: .sqlite], settings: Self.settings)
+            stores: Self.stores, in: folder, programs: Programs.folder, database: database, settings: Self.settings)
         self.turns = Dictionary(uniqueKeysWithValues: ([0] + Self.stores).map { ($0, AsyncSemaphore(1)) })
         for branch in self.company.branches {
-            let isSQLite = server == nil || branch.id == 2
+            let isSQLite = server == nil
             let condition = "new.brand = 'closed' and exists (select 1 from closed)"
             try await branch.define([
                 "create table closed (id int not null primary key)",

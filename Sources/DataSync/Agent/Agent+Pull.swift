@@ -249,6 +249,7 @@ extension Agent {
         var met = PullJudge.Met()
         guard work.logEpoch > 1 || self.state.withLock({ $0.term })?.epoch ?? 1 > 1 else { return met }
         let actions = indices.map { work.items[$0] }.filter { $0.kind == .action }
+        if PlantedBug.isOn(.actionsNotKnown) { return met }
         met.known = try await transaction.knownUIDs(among: actions.map(\.log.record.uid))
         let own = actions.filter { $0.log.record.origin == self.id }.map { EntityName(type: $0.type, key: $0.log.record.key) }
         if !own.isEmpty { met.known.formUnion(try await transaction.outboxUIDs(of: Set(own))) }

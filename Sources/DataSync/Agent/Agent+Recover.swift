@@ -26,7 +26,7 @@ extension Agent {
         self.logger.critical(
             "this branch's database is an older copy: it was restored from a backup. Asking the cloud what was sent since",
             metadata: ["epoch": "\(epoch)", "cloud_epoch": "\(answer.session.epoch)"])
-        let waiting = try await self.waitingUIDs()
+        let waiting = PlantedBug.isOn(.renumberedWithoutUID) ? [:] : try await self.waitingUIDs()
         let settled = try await self.storage.withTransaction(.snapshot) { try await $0.settledEnds() }
         var lost: [BusinessTypeID: Int] = [:]
         for asked in min(epoch, answer.session.epoch)...answer.session.epoch {

@@ -166,7 +166,8 @@ struct PushWork: Sendable {
             if item.synID <= position.number || (PlantedBug.isOn(.positionPastGap) && item.synID > position.number + 1) {
                 split.duplicates.append(index)
             } else if item.synID == position.number + 1 || PlantedBug.isOn(.gapAccepted) {
-                guard item.before == position.fingerprint || PlantedBug.isOn(.gapAccepted) else { throw self.divergence(item.type, at: position.number) }
+                let follows = item.before == position.fingerprint || PlantedBug.isOn(.gapAccepted) || PlantedBug.isOn(.comparedByNumberOnly)
+                guard follows else { throw self.divergence(item.type, at: position.number) }
                 split.new.append(index)
                 split.positions[item.type] = Position(number: item.synID, fingerprint: item.fingerprint)
             } else {

@@ -22,17 +22,17 @@ struct StreamComparison: Sendable {
 
     func verdict(on answer: OpenAnswer) -> Verdict {
         if answer.session.epoch > self.ownEpoch { return .senderRestored }
-        if answer.session.epoch == self.ownEpoch {
+        if answer.session.epoch == self.ownEpoch, !PlantedBug.isOn(.restoredBranchNotSeen) {
             for (type, position) in answer.positions where position.number > 0 {
                 if position.number > self.given[type] ?? 0 { return .senderRestored }
-                if let run = self.runs[type], run != position.fingerprint { return .senderRestored }
+                if let run = self.runs[type], run != position.fingerprint, !PlantedBug.isOn(.comparedByNumberOnly) { return .senderRestored }
             }
         }
         var lost: [StreamName: Int64] = [:]
         for (stream, end) in self.settled {
             let positions = stream.epoch == answer.session.epoch ? answer.positions : answer.olderPositions[stream.epoch]
             let received = positions?[stream.type]?.number ?? 0
-            if received < end { lost[stream] = received }
+            if received < end, !PlantedBug.isOn(.lostNotSentAgain) { lost[stream] = received }
         }
         return lost.isEmpty ? .same : .receiverLost(lost)
     }

@@ -108,6 +108,31 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     /// A deletion goes where its payload says.
     case deletionRoutedByPayload
 
+    // MARK: - Restores
+
+    /// A branch does not see that its database is an older copy.
+    case restoredBranchNotSeen
+    /// Positions are compared by their numbers, without the run that gave them.
+    case comparedByNumberOnly
+    /// A restored branch gives its rows new numbers, whatever the cloud has of them.
+    case renumberedWithoutUID
+    /// A restored branch goes on in its old epoch.
+    case epochNotRaised
+    /// Records of a branch's own older epochs do not come back to it.
+    case oldEpochNotReceived
+    /// A restored cloud gives places again that it had given.
+    case placesNotJumped
+    /// What a branch has read of a log that was lost is believed.
+    case oldLogTrusted
+    /// What the cloud had confirmed, and has lost, is not sent again.
+    case lostNotSentAgain
+    /// What is sent again does not come back to its origin.
+    case againNotEchoed
+    /// Actions that a restored cloud relays again are carried out again.
+    case actionsNotKnown
+    /// What the cloud was told before it was restored is not told again.
+    case toldIsRemembered
+
     // MARK: - Access
 
     /// A pull hands out what is for other branches.

@@ -167,6 +167,17 @@ import Testing
         #expect(try await company.rows(.visit, at: .cloud).count == 1)
     }
 
+    @Test func whatComesInAnotherOrderTheSecondTimeIsTheSameEverywhere() async throws {
+        var (company, backup) = try await self.companyBeforeCloudRestore()
+        company.storage(.cloud).base.restore(backup)
+        try company.startAll()
+        try await company.hub.declareRestored(by: "test")
+        // Product 6 was changed by 1, and then by 2; now 2 comes first.
+        try await company.cycle(2)
+        try await company.settle()
+        for server in Self.everybody { #expect(try await company.rows(.product, at: server)["product:6"] == "after", "\(server)") }
+    }
+
     @Test func aRestoredCloudThatNobodyDeclaredServesNobodyWhoHasReadMore() async throws {
         var (company, backup) = try await self.companyBeforeCloudRestore()
         company.storage(.cloud).base.restore(backup)
