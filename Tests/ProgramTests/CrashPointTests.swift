@@ -12,7 +12,13 @@ extension WithPrograms {
             #expect(CrashPoint.allCases.count >= 40)
         }
 
-        @Test func nothingIsLostAndNothingComesTwiceWhereverAProgramEnds() async throws {
+        /// Some five minutes, and only where it is asked for: how soon a point is passed hangs on how the applications and the programs
+        /// keep pace, and on a busy machine one of them may not be passed in time.
+        @Test(
+            .enabled(
+                if: ProcessInfo.processInfo.environment["DATASYNC_TEST_CRASH_POINTS"] != nil,
+                "set DATASYNC_TEST_CRASH_POINTS=1 to walk through all labelled points"))
+        func nothingIsLostAndNothingComesTwiceWhereverAProgramEnds() async throws {
             try await Programs.withFolder { folder in
                 let server = Programs.hasMariaDB ? try MariaDBServer(folder: folder.appending(path: "db")) : nil
                 defer { server?.stop() }
