@@ -36,7 +36,7 @@ public final class MySQLConnection: SQLConnection {
         try await self.perform { handle in
             switch access {
             case .write:
-                if PlantedBug.isOn(.numberedBeforeCommit) { try handle.run("set transaction isolation level read uncommitted") }
+                if PlantedBug.isOn(.numberedBeforeCommit) { try handle.run(PlantedBug.dirtyReads) }
                 try handle.run("start transaction read write")
             case .snapshot:
                 // For this one transaction: all others are READ COMMITTED.

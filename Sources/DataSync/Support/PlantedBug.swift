@@ -149,6 +149,9 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     /// What waits for something is not tried again by the clock.
     case waitingNotTried
 
+    /// What ``numberedBeforeCommit`` says to the server. Not where it is said: it is no statement of the product.
+    package static let dirtyReads = "set transaction isolation level read uncommitted"
+
     #if PLANTED_BUGS
         /// The one that the environment variable `PLANTED_BUG` names.
         package static let planted: PlantedBug? = ProcessInfo.processInfo.environment["PLANTED_BUG"].flatMap { name in
