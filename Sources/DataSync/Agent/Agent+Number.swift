@@ -46,10 +46,7 @@ extension Agent {
             for range in step.ranges {
                 let below = try await transaction.outboxHeads(in: range, newOnly: false, limit: range.count)
                 step.present += below.map(\.id)
-                let new = below.filter { $0.state == .new }
-                guard !new.isEmpty else { continue }
-                let manifested = try await transaction.manifestedIDs(in: range)
-                late += new.filter { !manifested.contains($0.id) }
+                late += try await self.unnumbered(below.filter { $0.state == .new }, in: range, transaction)
             }
             try await self.writeManifests(over: late + heads.filter { $0.state == .new }, in: transaction)
             await self.environment.passes(.numberBeforeCommit)
@@ -104,7 +101,11 @@ extension Agent {
     }
 
     private func lateHeads(in range: ClosedRange<Int64>, _ transaction: Storage.Transaction) async throws -> [OutboxHead] {
-        let new = try await transaction.outboxHeads(in: range, newOnly: true, limit: range.count)
+        try await self.unnumbered(try await transaction.outboxHeads(in: range, newOnly: true, limit: range.count), in: range, transaction)
+    }
+
+    /// Of new rows with ids in `range`, those that no manifest covers.
+    private func unnumbered(_ new: [OutboxHead], in range: ClosedRange<Int64>, _ transaction: Storage.Transaction) async throws -> [OutboxHead] {
         guard !new.isEmpty else { return [] }
         let manifested = try await transaction.manifestedIDs(in: range)
         return new.filter { !manifested.contains($0.id) }

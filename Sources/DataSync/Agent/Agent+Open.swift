@@ -22,15 +22,14 @@ extension Agent {
         await self.environment.passes(.openAfterReply)
         // Nothing is numbered and nothing is sent before both sides have been compared.
         let verdict = try await self.compareStreams(with: answer, epoch: term.epoch)
+        if case .receiverLost(let lost) = verdict { try await self.putBack(lost) }
         if verdict == .senderRestored || answer.session.epoch < term.epoch {
-            if case .receiverLost(let lost) = verdict { try await self.putBack(lost) }
             try await self.recoverStreams(answer, epoch: term.epoch)
             guard attempt < 3 else {
                 throw DataSyncError(.diverged, operation: "open", detail: "the cloud does not keep the new epoch of this branch")
             }
             return try await self.openSession(attempt: attempt + 1)
         }
-        if case .receiverLost(let lost) = verdict { try await self.putBack(lost) }
         if let cursors = answer.cursors { try await self.adopt(cursors: cursors, logEpoch: answer.logEpoch) }
         try await self.renumberOldManifests()
         var session = AgentSession(answer)

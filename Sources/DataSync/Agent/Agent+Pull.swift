@@ -191,16 +191,18 @@ extension Agent {
             }
         }
         var taken = Taken(passed: Set(toApply.map { work.items[$0.index].type }))
-        var cleared = try await self.suspect(
-            &judge, passing: taken.passed, indices, of: work, received: received.mapValues(\.position.number), hasSuspects: known.suspects,
-            in: transaction)
+        let suspects = try await transaction.suspects(
+            among: judge.setAside, at: indices, of: work, passing: taken.passed, received: received.mapValues(\.position.number),
+            hasSuspects: known.suspects, limits: self.limits)
+        judge.suspect(suspects.indices)
+        var cleared = suspects.cleared
         // Others pass: the fault was theirs.
         if known.suspects { cleared.formUnion(taken.passed) }
         try await self.apply(toApply, areDistinct: entities.count == indices.count, in: transaction)
         await self.environment.passes(.pullMid)
         try await self.checkQuota(judge.setAside, of: work, in: transaction)
         try await self.keepUIDs(of: indices, of: work, in: transaction)
-        let now = try await self.now(in: transaction)
+        let now = try await self.databaseClock.now(in: transaction)
         // In the order of the log: the rows of an entity are tried in the order in which they were inserted.
         var memos = judge.setAside.sorted { $0.key < $1.key }.map {
             work.memo(for: $0.key, outcome: $0.value, needs: judge.needs[$0.key], now: now, limits: self.limits)
@@ -220,28 +222,6 @@ extension Agent {
         if !toApply.isEmpty { taken.counts[.applied] = toApply.count }
         for outcome in judge.setAside.values { taken.counts[outcome.disposition, default: 0] += 1 }
         return taken
-    }
-
-    /// Sets aside as suspects what is refused alike while nothing passes.
-    /// - Returns: The types whose suspects are at fault after all.
-    /// - Throws: ``ChunkSetback`` where there is no room for all of them.
-    private func suspect(
-        _ judge: inout PullJudge, passing: Set<BusinessTypeID>, _ indices: [Int], of work: PullWork, received: [BusinessTypeID: Int64],
-        hasSuspects: Bool, in transaction: Storage.Transaction
-    ) async throws -> Set<BusinessTypeID> {
-        var cleared: Set<BusinessTypeID> = []
-        let refused = judge.setAside.sorted { $0.key < $1.key }.compactMap { index, outcome in
-            Suspicion.Refused(index: index, entity: work.items[index].log.entity, outcome: outcome)
-        }
-        for (type, refused) in Dictionary(grouping: refused, by: \.entity.type) where !passing.contains(type) && !work.passed.contains(type) {
-            let verdict = try await transaction.suspicion(
-                of: refused, in: work.line(type), after: received[type] ?? 0, hasSuspects: hasSuspects,
-                mayComeMore: work.hasMore(of: type, after: indices, than: Set(refused.map(\.entity))), limits: self.limits)
-            if let index = verdict.firstWithoutRoom { throw ChunkSetback.suspected(type, index) }
-            if verdict.clearsHeld { cleared.insert(type) }
-            judge.suspect(verdict.suspects)
-        }
-        return cleared
     }
 
     /// What is known of records that came under other places or numbers before. Only where a database was restored can there be any.
@@ -264,7 +244,7 @@ extension Agent {
     private func keepUIDs(of indices: [Int], of work: PullWork, in transaction: Storage.Transaction) async throws {
         let actions = indices.map { work.items[$0] }.filter { $0.kind == .action }
         guard !actions.isEmpty else { return }
-        let age = try await self.age(in: transaction)
+        let age = try await self.databaseClock.age(in: transaction)
         for (type, items) in Dictionary(grouping: actions, by: \.type) {
             try await transaction.keepUIDs(items.map(\.log.record.uid), ofType: type, time: age)
         }
@@ -393,13 +373,14 @@ extension Agent {
             let byLine = Dictionary(grouping: asked) {
                 MemoLine(receiver: self.id, sender: .cloud, epoch: $0.epoch, type: $0.type)
             }
+            let read = byLine.isEmpty ? [:] : try await transaction.positions(from: .cloud)
             for (line, numbers) in byLine {
                 let memos = try await transaction.memos(in: line, numbers: numbers.map(\.number))
                 var outcomes = memos.map { NumberedOutcome(record: self.number(of: $0), outcome: $0.outcome) }
                 // What this branch has read and keeps no row of was applied. After a restore it may not know of the row any more that
                 // the cloud means, and have read the record again.
                 let known = Set(memos.map(\.number))
-                let position = try await transaction.positions(from: .cloud, epoch: line.epoch)[line.type]?.position.number ?? 0
+                let position = read[line.epoch]?[line.type]?.position.number ?? 0
                 outcomes += numbers.filter { !known.contains($0.number) && $0.number <= position }.map {
                     NumberedOutcome(record: $0, outcome: .applied(version: $0.number))
                 }

@@ -274,7 +274,7 @@ extension Agent {
             }
         }
         await self.environment.passes(.settleMid)
-        let age = try await self.age(in: transaction)
+        let age = try await self.databaseClock.age(in: transaction)
         for (key, settled) in settling.manifests { try await transaction.settleManifest(key, settled: settled, time: age) }
         if !settling.entities.isEmpty { try await transaction.raiseEntities(settling.entities) }
         for confirmation in settling.confirmations { try await transaction.putConfirmation(confirmation) }

@@ -120,7 +120,7 @@ extension Agent {
                             attempts: $0.outcome.attempts, reason: $0.outcome.reason, detail: $0.outcome.detail)
                     }, origin: self.id)
                 let actions = chunk.filter { self.types.definition(of: $0.record.type)?.kind == .action }
-                let age = try await self.age(in: transaction)
+                let age = try await self.databaseClock.age(in: transaction)
                 for (type, records) in Dictionary(grouping: actions, by: \.record.type) {
                     // The cloud relays them to this branch, which has carried them out.
                     try await transaction.keepUIDs(records.map(\.uid), ofType: type, time: age)

@@ -80,7 +80,7 @@ extension Agent {
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         await self.environment.passes(.retryAfterGuard)
         memo.tries += 1
-        let now = try await self.now(in: transaction)
+        let now = try await self.databaseClock.now(in: transaction)
         let wasDead = memo.disposition == .dead
         let tried = try await self.attempt(
             memo, handler: handler, blamed: blamed, isChangedHere: isChangedHere, now: now, in: transaction)

@@ -16,6 +16,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
     let logger: Logger
     let software: String
     let host: String
+    let databaseClock: DatabaseClock
     let state = Mutex(AgentState())
 
     /// - Parameters:
@@ -41,6 +42,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         self.limits = limits
         self.schedule = schedule
         self.environment = PlantedBug.isOn(.wallClockTimer) ? environment.withWallClockTimers : environment
+        self.databaseClock = DatabaseClock(self.environment)
         self.software = software
         self.host = host
         var logger = logger
@@ -103,22 +105,9 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
     /// Removes what is older than the retention, once an hour.
     func removeOld() async throws {
         guard self.state.withLock({ $0.retention.isDue(at: self.environment.runningTime()) }) else { return }
-        while try await self.unit({ try await $0.removeOld(self.limits, age: self.age(in: $0)) }) > 0 {
+        while try await self.unit({ try await $0.removeOld(self.limits, age: self.databaseClock.age(in: $0)) }) > 0 {
             try await self.environment.sleepUnlessShuttingDown(for: .milliseconds(20))
         }
-    }
-
-    func now(in transaction: Storage.Transaction) async throws -> Moment {
-        Moment(wall: self.environment.wallTime(), age: try await self.age(in: transaction))
-    }
-
-    /// Running time of the database, in milliseconds.
-    func age(in transaction: Storage.Transaction) async throws -> Int64 {
-        var age = self.state.withLock { $0.age }
-        let value = try await transaction.age(&age, at: self.environment.runningTime())
-        let read = age
-        self.state.withLock { $0.age = read }
-        return value
     }
 
     /// Notes that something which could have lasted for ever has ended, well or not.
@@ -160,7 +149,6 @@ struct AgentState: Sendable {
     var full: [BusinessTypeID: Duration] = [:]
     var sweep = OutboxSweep()
     var gaps = OutboxGaps()
-    var age = Age()
     var retention = Retention()
     var pushWindow = PushWindow()
     var pullWindow = PushWindow()

@@ -1,5 +1,5 @@
 /// Pulled records as a branch works on them: in the order in which they are applied, with what is decided of each.
-struct PullWork: Sendable {
+struct PullWork: ReceivedWork {
     final class Item: Sendable {
         let log: LogRecord
         /// What its handler made of the payload, or holds against it; nil where the payload did not come.
@@ -82,15 +82,8 @@ struct PullWork: Sendable {
 
     func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { $0 < self.stops[self.items[$0].type] ?? .max } }
 
-    /// Whether so many of a chunk were refused, each at the price of a run, that smaller ones are better: where a whole type is refused,
-    /// the first of them fill the room for suspects, and the rest is not tried.
-    func isWorthHalving(_ chunk: Range<Int>) -> Bool { chunk.count > 1 && chunk.count { self.blamed[$0] != nil }.isMultiple(of: 16) }
-
-    /// Whether records of other entities than `entities` come after those at `indices`.
-    func hasMore(of type: BusinessTypeID, after indices: [Int], than entities: Set<EntityID>) -> Bool {
-        guard let last = indices.last else { return false }
-        return self.items[(last + 1)...].contains { $0.type == type && !entities.contains($0.log.entity) }
-    }
+    var count: Int { self.items.count }
+    func entity(at index: Int) -> EntityID? { self.items[index].log.entity }
 
     /// Where the types stand after the records at `indices`: for a type whose records end there, where the reading ended.
     func positions(after indices: [Int]) -> [BusinessTypeID: Position] {

@@ -1,5 +1,5 @@
 /// A push request as the cloud works on it: its records in one row, what is known of each, and what is decided.
-struct PushWork: Sendable {
+struct PushWork: ReceivedWork {
     /// A class, since a chunk is passed through many hands and none of them changes a record.
     final class Item: Sendable {
         enum Content: Sendable {
@@ -136,17 +136,8 @@ struct PushWork: Sendable {
     /// The records of a chunk before which their type was not stopped.
     func remaining(in chunk: Range<Int>) -> [Int] { chunk.filter { $0 < self.stops[self.items[$0].type]?.from ?? .max } }
 
-    /// Whether so many of a chunk were refused, each at the price of a run, that smaller ones are better: where a whole type is refused,
-    /// the first of them fill the room for suspects, and the rest is not tried.
-    func isWorthHalving(_ chunk: Range<Int>) -> Bool { chunk.count > 1 && chunk.count { self.blamed[$0] != nil }.isMultiple(of: 16) }
-
-    /// Whether records of other entities than `entities` come after those at `indices`.
-    func hasMore(of type: BusinessTypeID, after indices: [Int], than entities: Set<EntityID>) -> Bool {
-        guard let last = indices.last else { return false }
-        return self.items[(last + 1)...].contains { item in
-            item.type == type && item.entity.map { !entities.contains($0) } ?? false
-        }
-    }
+    var count: Int { self.items.count }
+    func entity(at index: Int) -> EntityID? { self.items[index].entity }
 
     struct Split {
         var duplicates: [Int] = []

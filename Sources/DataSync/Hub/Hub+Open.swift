@@ -13,7 +13,7 @@ extension Hub {
         }
         // Before anything else: a branch that has read what the cloud has lost must not write into a log that goes on differently.
         let accepted = try await self.storage.withTransaction(.snapshot) {
-            try await self.checkCursors(request.cursors, ofEpoch: request.logEpoch, of: branch, in: $0)
+            try await self.checkCursors(request.cursors, ofEpoch: request.logEpoch, current: self.logEpoch(in: $0), of: branch, in: $0)
         }
         let row = try await self.unit { transaction -> ServerRow? in
             guard var row = try await transaction.server(branch) else {
@@ -24,7 +24,7 @@ extension Hub {
             row.session += 1
             try await self.checkSession(
                 branch, SessionID(number: row.session - 1, epoch: row.epoch), in: transaction)
-            let age = try await self.age(in: transaction)
+            let age = try await self.databaseClock.age(in: transaction)
             if row.takesOver(request.host, at: age) {
                 try await self.lockClone(row, in: transaction)
                 return nil

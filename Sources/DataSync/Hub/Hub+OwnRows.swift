@@ -236,7 +236,7 @@ extension Hub {
                 entries: rows.map { Manifest.Entry(id: $0.id, createTime: $0.head.createTime, bytes: $0.head.bytes, digest: 0) },
                 settled: rows.count)
         }
-        try await transaction.insertSentManifests(manifests, time: self.age(in: transaction))
+        try await transaction.insertSentManifests(manifests, time: self.databaseClock.age(in: transaction))
     }
 
     private func prepareOwn(

@@ -31,10 +31,11 @@ extension Hub {
         await self.environment.passes(.cloudPullBeforeRead)
         let answer = try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
-            guard request.logEpoch == (try await self.logEpoch(in: transaction)) else {
+            let logEpoch = try await self.logEpoch(in: transaction)
+            guard request.logEpoch == logEpoch else {
                 throw DataSyncError(.fenced, operation: "pull", detail: "the log has a new epoch: open a session")
             }
-            _ = try await self.checkCursors(request.cursors, ofEpoch: request.logEpoch, of: branch, in: transaction)
+            _ = try await self.checkCursors(request.cursors, ofEpoch: request.logEpoch, current: logEpoch, of: branch, in: transaction)
             var answer = try await self.read(request, for: branch, in: transaction)
             answer.hasMore = answer.hasMore || hasMoreRows
             answer.outcomes = if let early { early } else { try await self.outcomes(of: request.asked, from: branch, in: transaction) }

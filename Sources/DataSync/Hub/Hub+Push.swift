@@ -120,15 +120,18 @@ extension Hub {
             }
         }
         let passing = Set(toApply.map { work.items[$0].type })
-        var cleared = try await self.suspect(
-            &judge, passing: passing, indices, of: work, received: received.mapValues(\.number), hasSuspects: known.suspects, in: transaction)
+        let suspects = try await transaction.suspects(
+            among: judge.setAside, at: indices, of: work, passing: passing, received: received.mapValues(\.number),
+            hasSuspects: known.suspects, limits: self.limits)
+        judge.suspect(suspects.indices)
+        var cleared = suspects.cleared
         // Others pass: the fault was theirs.
         if known.suspects { cleared.formUnion(passing) }
         try await self.apply(toApply, of: work, areDistinct: unit.entityCount == entities.count, in: transaction)
         await self.environment.passes(.applyMid)
         let own = try await unit.namesWithOwnChanges()
         guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
-        let now = try await self.now(in: transaction)
+        let now = try await self.databaseClock.now(in: transaction)
         let arrivals = Arrivals(toApply.lazy.compactMap { work.items[$0].prepared })
         // Before the counters of the log are taken: who tries one of these records holds its row and waits for a counter.
         if !cleared.isEmpty {
@@ -160,28 +163,6 @@ extension Hub {
         }
         await self.environment.passes(.applyAfterPositions)
         return (outcomes, cleared)
-    }
-
-    /// Sets aside as suspects what is refused alike while nothing passes.
-    /// - Returns: The types whose suspects are at fault after all.
-    /// - Throws: ``ChunkSetback`` where there is no room for all of them.
-    private func suspect(
-        _ judge: inout PushJudge, passing: Set<BusinessTypeID>, _ indices: [Int], of work: PushWork, received: [BusinessTypeID: Int64],
-        hasSuspects: Bool, in transaction: Storage.Transaction
-    ) async throws -> Set<BusinessTypeID> {
-        var cleared: Set<BusinessTypeID> = []
-        let refused = judge.setAside.sorted { $0.key < $1.key }.compactMap { index, outcome in
-            Suspicion.Refused(index: index, entity: work.items[index].entity, outcome: outcome)
-        }
-        for (type, refused) in Dictionary(grouping: refused, by: \.entity.type) where !passing.contains(type) && !work.passed.contains(type) {
-            let verdict = try await transaction.suspicion(
-                of: refused, in: work.line(type), after: received[type] ?? 0, hasSuspects: hasSuspects,
-                mayComeMore: work.hasMore(of: type, after: indices, than: Set(refused.map(\.entity))), limits: self.limits)
-            if let index = verdict.firstWithoutRoom { throw ChunkSetback.suspected(type, index) }
-            if verdict.clearsHeld { cleared.insert(type) }
-            judge.suspect(verdict.suspects)
-        }
-        return cleared
     }
 
     /// Whether the entities of a chunk may be taken for new ones: each is its sender's own by name, and none is deleted.

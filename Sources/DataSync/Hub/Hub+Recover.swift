@@ -102,11 +102,11 @@ extension Hub {
 
     /// What a branch has read of the log must be in the log.
     ///
+    /// - Parameter current: The epoch that the log has now.
     /// - Returns: Where it goes on, if the log has a newer epoch than the one it has read; nil if it has not.
     func checkCursors(
-        _ cursors: [BusinessTypeID: Position], ofEpoch epoch: Int32, of branch: ServerID, in transaction: Storage.Transaction
+        _ cursors: [BusinessTypeID: Position], ofEpoch epoch: Int32, current: Int32, of branch: ServerID, in transaction: Storage.Transaction
     ) async throws -> [BusinessTypeID: Position]? {
-        let current = try await self.logEpoch(in: transaction)
         let read = cursors.filter { $0.value.number > 0 }
         let marks = try await transaction.logMarks(of: [.all, .only(branch)], at: read.mapValues(\.number))
         let strange = read.filter { marks[$0.key] != $0.value.fingerprint }

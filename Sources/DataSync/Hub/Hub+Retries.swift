@@ -87,7 +87,7 @@ extension Hub {
         guard try await self.begins(memo, in: transaction) else { return nil }
         await self.environment.passes(.cloudRetryAfterGuard)
         memo.tries += 1
-        let now = try await self.now(in: transaction)
+        let now = try await self.databaseClock.now(in: transaction)
 
         let wasDead = memo.disposition == .dead
         if !wasDead, let first = try await transaction.firstOpenMemo(at: .cloud, from: memo.line.sender, of: memo.entity), first != id {

@@ -12,8 +12,12 @@ extension Hub: Service {
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             var delay = Duration.seconds(1)
             var hasFailed = false
+            let removeOld = { () async throws -> Bool in
+                try await self.removeOld()
+                return false
+            }
             // Neither waits for the other's troubles.
-            for work in [{ try await self.numberOwnRows() }, { try await self.retryDue() }, self.removeOld] as [() async throws -> Bool] {
+            for work in [{ try await self.numberOwnRows() }, { try await self.retryDue() }, removeOld] as [() async throws -> Bool] {
                 do { if try await work() { delay = .zero } } catch is CancellationError { return } catch {
                     hasFailed = true
                     self.logger.error("the cloud's own work failed and will be tried again", metadata: ["error": "\(String(reflecting: error))"])

@@ -16,7 +16,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     let guess = Mutex(NoveltyGuess())
     /// The cloud's own rows are numbered by one task of a process at a time: two would only roll each other back.
     let numbering = AsyncSemaphore(1)
-    let age = Mutex(Age())
+    let databaseClock: DatabaseClock
     private let retention = Mutex(Retention())
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
@@ -36,6 +36,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
         self.types = try TypeRegistry(types)
         self.limits = limits
         self.environment = environment
+        self.databaseClock = DatabaseClock(self.environment)
         self.logger = logger
     }
 
@@ -53,25 +54,11 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     }
 
     /// Removes what is older than the retention, once an hour.
-    func removeOld() async throws -> Bool {
-        guard self.retention.withLock({ $0.isDue(at: self.environment.runningTime()) }) else { return false }
-        while try await self.unit({ try await $0.removeOld(self.limits, age: self.age(in: $0)) }) > 0 {
+    func removeOld() async throws {
+        guard self.retention.withLock({ $0.isDue(at: self.environment.runningTime()) }) else { return }
+        while try await self.unit({ try await $0.removeOld(self.limits, age: self.databaseClock.age(in: $0)) }) > 0 {
             try await self.environment.sleepUnlessShuttingDown(for: .milliseconds(20))
         }
-        return false
-    }
-
-    func now(in transaction: Storage.Transaction) async throws -> Moment {
-        Moment(wall: self.environment.wallTime(), age: try await self.age(in: transaction))
-    }
-
-    /// Running time of the database, in milliseconds.
-    func age(in transaction: Storage.Transaction) async throws -> Int64 {
-        var age = self.age.withLock { $0 }
-        let value = try await transaction.age(&age, at: self.environment.runningTime())
-        let read = age
-        self.age.withLock { $0 = read }
-        return value
     }
 
     /// How often a piece of the hub's own work has ended, well or not: it grows each second while `run` gets on. Whoever feeds a

@@ -1,11 +1,37 @@
 extension SyncTransaction {
+    /// Of the records that a unit sets aside, those that are refused alike while nothing passes.
+    ///
+    /// - Parameters:
+    ///   - passing: The types of which the unit applies a record.
+    ///   - received: Where the lines stood before the unit.
+    /// - Returns: With them, the types whose suspects are at fault after all.
+    /// - Throws: ``ChunkSetback`` where there is no room for all of them.
+    func suspects(
+        among setAside: [Int: Outcome], at indices: [Int], of work: some ReceivedWork, passing: Set<BusinessTypeID>,
+        received: [BusinessTypeID: Int64], hasSuspects: Bool, limits: SyncLimits
+    ) async throws -> (indices: Set<Int>, cleared: Set<BusinessTypeID>) {
+        var (suspects, cleared): (Set<Int>, Set<BusinessTypeID>) = ([], [])
+        let refused = setAside.sorted { $0.key < $1.key }.compactMap { index, outcome in
+            Suspicion.Refused(index: index, entity: work.entity(at: index), outcome: outcome)
+        }
+        for (type, refused) in Dictionary(grouping: refused, by: \.entity.type) where !passing.contains(type) && !work.passed.contains(type) {
+            let verdict = try await self.suspicion(
+                of: refused, in: work.line(type), after: received[type] ?? 0, hasSuspects: hasSuspects,
+                mayComeMore: work.hasMore(of: type, after: indices, than: Set(refused.map(\.entity))), limits: limits)
+            if let index = verdict.firstWithoutRoom { throw ChunkSetback.suspected(type, index) }
+            if verdict.clearsHeld { cleared.insert(type) }
+            suspects.formUnion(verdict.suspects)
+        }
+        return (suspects, cleared)
+    }
+
     /// Which of the records that a unit refuses are suspects.
     ///
     /// - Parameters:
     ///   - refused: Of the line's type, in order, of which nothing has passed.
     ///   - position: The last number of the line that was received before this unit.
     ///   - hasSuspects: Whether the line's sender has suspects of any type here.
-    func suspicion(
+    private func suspicion(
         of refused: [Suspicion.Refused], in line: MemoLine, after position: Int64, hasSuspects: Bool, mayComeMore: Bool, limits: SyncLimits
     ) async throws -> Suspicion.Verdict {
         let held =

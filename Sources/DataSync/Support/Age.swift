@@ -1,3 +1,5 @@
+import Synchronization
+
 /// Running time as a database counts it: for how long somebody has worked on it, and not how late somebody's clock says it is.
 ///
 /// What outlives a process is aged by it, such as what is kept for a retention: a wall clock that jumps by a year must not end
@@ -31,14 +33,28 @@ struct Moment: Sendable {
     var age: Int64
 }
 
-extension SettingTable {
-    /// Reads the running time of this database, in milliseconds, and writes it down where that is due.
-    func age(_ age: inout Age, at time: Duration) async throws -> Int64 {
+/// Both clocks of one database, for the process that works on it.
+final class DatabaseClock: Sendable {
+    private let environment: SyncEnvironment
+    private let known = Mutex(Age())
+
+    init(_ environment: SyncEnvironment) { self.environment = environment }
+
+    /// Reads the running time of the database, in milliseconds, and writes it down where that is due.
+    func age(in transaction: some SyncTransaction) async throws -> Int64 {
+        let time = self.environment.runningTime()
+        var age = self.known.withLock { $0 }
         if let value = age.value(at: time), !age.isDue(at: time) { return value }
         let isFirst = age.value(at: time) == nil
-        let stored = try await self.setting(SettingName.age).flatMap { Int64($0) } ?? 0
+        let stored = try await transaction.setting(SettingName.age).flatMap { Int64($0) } ?? 0
         let value = age.meet(stored: stored, at: time)
-        if !isFirst, value > stored { try await self.putSetting(SettingName.age, String(value)) }
+        if !isFirst, value > stored { try await transaction.putSetting(SettingName.age, String(value)) }
+        let met = age
+        self.known.withLock { $0 = met }
         return value
+    }
+
+    func now(in transaction: some SyncTransaction) async throws -> Moment {
+        Moment(wall: self.environment.wallTime(), age: try await self.age(in: transaction))
     }
 }
