@@ -75,9 +75,11 @@ import Testing
         #expect(server.requests == ["pay", "pay"])
     }
 
-    @Test func aHeldRequestArrivesAfterANewerOne() throws {
+    /// Whether it is the request or the answer that is held tells whose request the server sees first.
+    @Test(arguments: [(.holdRequest(others: 1), ["newer", "held"]), (.holdAnswer(others: 1), ["held", "newer"])] as [(HTTPFaultProxy.Fault, [String])])
+    func whatIsHeldComesAfterWhatIsNewer(_ trouble: HTTPFaultProxy.Fault, requests: [String]) throws {
         let server = try PlainServer()
-        let (proxy, port) = try self.proxy([.holdRequest(others: 1), .none], to: [server])
+        let (proxy, port) = try self.proxy([trouble, .none], to: [server])
         defer { proxy.stop() }
         proxy.disturb()
         let (held, newer) = (try PlainClient(port), try PlainClient(port))
@@ -85,7 +87,7 @@ import Testing
         proxy.waitUntilHolding(1)
         #expect(newer.ask("newer") == "answer to newer")
         #expect(held.answer() == "answer to held")
-        #expect(server.requests == ["newer", "held"])
+        #expect(server.requests == requests)
     }
 
     @Test func aLateRequestArrivesWhenItsClientHasLongGone() throws {
@@ -102,19 +104,6 @@ import Testing
         #expect(newer.ask("newest") == "answer to newest")
         server.waitFor(3)
         #expect(server.requests == ["newer", "newest", "late"])
-    }
-
-    @Test func aHeldAnswerComesAfterANewerOne() throws {
-        let server = try PlainServer()
-        let (proxy, port) = try self.proxy([.holdAnswer(others: 1), .none], to: [server])
-        defer { proxy.stop() }
-        proxy.disturb()
-        let (held, newer) = (try PlainClient(port), try PlainClient(port))
-        held.send("held")
-        proxy.waitUntilHolding(1)
-        #expect(newer.ask("newer") == "answer to newer")
-        #expect(held.answer() == "answer to held")
-        #expect(server.requests == ["held", "newer"])
     }
 
     @Test func whatIsHeldIsLetGoOfWhenAllIsHealed() throws {
