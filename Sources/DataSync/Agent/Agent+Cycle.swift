@@ -15,6 +15,7 @@ extension Agent {
         }
         defer { self.state.withLock { $0.isCycling = false } }
         if self.state.withLock({ $0.term == nil }) { try await self.takeOver() }
+        try await self.countStart()
         do {
             return try await self.runCycle()
         } catch let error as DataSyncError where error.code == .diverged {
@@ -49,6 +50,7 @@ extension Agent {
         guard self.state.withLock({ $0.session != nil }) else { return report }
         if try await self.pull(&report) { try await self.retryDue(&report) }
         if hasMoreToNumber { report.hasMore = true }
+        try await self.endStart()
         return report
     }
 }

@@ -68,6 +68,10 @@ extension Agent {
                 report.stopped[type] = Self.fullReason
                 return false
             }
+            if self.state.withLock({ $0.resting[type] ?? .zero }) > now {
+                report.stopped[type] = Self.restReason
+                return false
+            }
             guard self.state.withLock({ $0.breaker.wait(for: type, at: now) }) == nil else {
                 report.stopped[type] = "a fault of this branch's system"
                 return false
@@ -93,12 +97,24 @@ extension Agent {
                 outcomes = []
             }
         }
-        var queue = ChunkQueue(work.chunks(self.limits))
+        let isCareful = self.state.withLock { $0.start.isCareful }
+        var queue = ChunkQueue(work.chunks(self.limits, areAlone: isCareful))
         var localChangeRuns = 0
         var hasBegun = false
         while let chunk = queue.next() {
             let indices = work.remaining(in: chunk)
             if indices.isEmpty { continue }
+            var lone: String?
+            if isCareful, work.blamed[indices[0]] == nil {
+                let (log, type) = (work.items[indices[0]].log, work.items[indices[0]].type)
+                let name = SettingName.lone(.cloud, type)
+                switch try await self.beginAlone(name, RecordNumber(type: type, epoch: work.logEpoch, number: log.logSeq), &report) {
+                case .begin: lone = name
+                case .giveUp: work.blame(indices[0], .crashSuspect)
+                case .rest: work.stop(type)
+                }
+                if work.remaining(in: chunk).isEmpty { continue }
+            }
             do {
                 let (current, own) = (work, outcomes)
                 if hasBegun { await self.environment.passes(.pullBetweenChunks) }
@@ -106,6 +122,7 @@ extension Agent {
                     try await self.note(own, in: transaction)
                     await self.environment.passes(.pullAfterOutcomes)
                     let counts = try await self.takeIn(indices, of: current, in: transaction)
+                    if let lone { try await transaction.removeSetting(lone) }
                     await self.environment.passes(.pullBeforeCommit)
                     return counts
                 }
@@ -118,6 +135,7 @@ extension Agent {
                 // A type that stops because nothing passes does not flow again yet.
                 self.passed(Set(indices.map { current.items[$0].type }).subtracting(current.stopped))
             } catch let setback as ChunkSetback {
+                if let lone { try await self.endAlone(lone) }
                 switch setback {
                 case .stopped(let type, let stop):
                     work.stop(type)
@@ -150,6 +168,10 @@ extension Agent {
                     work.noteChangedHere(names)
                 }
                 queue.again(chunk)
+            } catch {
+                // It did not end this agent. Where it took too long, it may be to blame for that.
+                if let lone, !(error is CancellationError) { try? await self.endAlone(lone) }
+                throw error
             }
         }
         return work.stopped.isEmpty
@@ -341,6 +363,7 @@ extension Agent {
     }
 
     func passed(_ types: Set<BusinessTypeID>) {
+        self.state.withLock { state in state.resting = state.resting.filter { !types.contains($0.key) } }
         for type in types where self.state.withLock({ $0.breaker.passed(type) }) {
             self.logger.notice("type flows again", metadata: ["type": "\(type)"])
         }
@@ -417,7 +440,7 @@ extension Agent {
         return result
     }
 
-    private func number(of memo: Memo) -> RecordNumber {
+    func number(of memo: Memo) -> RecordNumber {
         RecordNumber(type: memo.line.type, epoch: memo.line.epoch, number: memo.number)
     }
 }

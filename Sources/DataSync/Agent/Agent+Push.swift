@@ -10,6 +10,9 @@ extension Agent {
     /// comes too early finds a gap and is sent again.
     func push(_ report: inout CycleReport) async throws {
         do { try await self.sendAndSettle(&report) } catch {
+            // Something in it may end the cloud whenever it is applied.
+            let code = (error as? DataSyncError)?.code
+            if code == .peerUnreachable || code == .peerInvalid { self.state.withLock { $0.lostPushes += 1 } }
             // Whatever failed, a batch may have been on its way: it is answered into the void, is sent again, and learnt then.
             self.updateSession { $0.loseAnswers() }
             throw error
@@ -162,6 +165,8 @@ extension Agent {
         let rows = ids.isEmpty ? [] : try await transaction.outboxRows(ids)
         let byID = Dictionary(rows.map { ($0.id, $0) }) { first, _ in first }
         var batch = PushBatch(parts: [], request: PushRequest(session: session.id, runs: [], asked: asking))
+        let types = Set(parts.map(\.type))
+        batch.request.isCareful = self.state.withLock { $0.lostPushes >= Start.suspicious || !$0.careful.isDisjoint(with: types) }
         for var part in parts {
             part.rows = part.entries.map { byID[$0.id] }
             if PlantedBug.isOn(.missingRowStops), part.rows.contains(nil) { throw DataSyncError(.storageFailed, operation: "push") }
@@ -243,6 +248,7 @@ extension Agent {
     ) async throws {
         let now = self.environment.wallTime()
         try self.checkOrder(answer, of: batch)
+        self.state.withLock { $0.lostPushes = 0 }
         await self.environment.passes(.settleBefore)
         if batch.count > 0 || !answer.outcomes.isEmpty {
             try await self.unit { transaction in
@@ -260,6 +266,11 @@ extension Agent {
                     part.type, first: part.synID(at: 0), last: part.synID(at: part.entries.count - 1), count: run.outcomes.count)
             }
             report.count(run.outcomes)
+            if batch.request.isCareful {
+                // Where the cloud leaves a type alone that ends it, the next of it is begun with alone as well.
+                if case .stopped = run.stop { self.state.withLock { _ = $0.careful.insert(part.type) } }
+                if run.stop == nil { self.state.withLock { _ = $0.careful.remove(part.type) } }
+            }
             if let stop = run.stop { self.take(stop, of: part.type, isBehindStop: isBehindStop, &report) }
         }
     }

@@ -32,18 +32,32 @@ extension Agent {
 
     private func tryAgain(_ id: Int64, byPerson: Bool, _ report: inout CycleReport) async throws -> Try? {
         // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
-        guard let tries = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id)?.tries }) else { return nil }
+        guard let memo = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id) }) else { return nil }
+        let tries = memo.tries
         var blamed: RecordFault?
         var isChangedHere = false
         while true {
+            var lone: String?
+            if !byPerson, blamed == nil, self.state.withLock({ $0.start.isCareful }) {
+                let name = SettingName.loneRetry(.cloud, memo.line.type)
+                switch try await self.beginAlone(name, self.number(of: memo), &report) {
+                case .begin: lone = name
+                case .giveUp: blamed = .crashSuspect
+                case .rest: return nil
+                }
+            }
             do {
                 let (fault, isChanged) = (blamed, isChangedHere)
-                let outcome = try await self.unit {
-                    try await self.retry(id, after: tries, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: $0)
+                let outcome = try await self.unit { transaction in
+                    let tried = try await self.retry(
+                        id, after: tries, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: transaction)
+                    if let lone { try await transaction.removeSetting(lone) }
+                    return tried
                 }
                 await self.environment.passes(.retryAfterCommit)
                 return outcome
             } catch let setback as ChunkSetback {
+                if let lone { try await self.endAlone(lone) }
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
                 case .ownChanges: isChangedHere = true
@@ -54,6 +68,9 @@ extension Agent {
                     if byPerson { throw error }
                     return nil
                 }
+            } catch {
+                if let lone, !(error is CancellationError) { try? await self.endAlone(lone) }
+                throw error
             }
         }
     }

@@ -150,6 +150,13 @@ struct AgentState: Sendable {
     var sweep = OutboxSweep()
     var gaps = OutboxGaps()
     var retention = Retention()
+    /// Pushes in a row that were not answered.
+    var lostPushes = 0
+    /// Types that the cloud stopped when it was careful with them.
+    var careful: Set<BusinessTypeID> = []
+    var start = Start()
+    /// Types of which one record after the other ends the agent, with the running time until which they are left alone.
+    var resting: [BusinessTypeID: Duration] = [:]
     var pushWindow = PushWindow()
     var pullWindow = PushWindow()
     var health = AgentHealth()

@@ -72,9 +72,10 @@ struct PullWork: ReceivedWork {
         self.ends = ends
     }
 
-    func chunks(_ limits: SyncLimits) -> [Range<Int>] {
+    /// - Parameter areAlone: Whether each record is to have a transaction of its own.
+    func chunks(_ limits: SyncLimits, areAlone: Bool) -> [Range<Int>] {
         SyncLimits.chunks(
-            of: self.items.map { $0.log.record.payload.utf8.count }, recordsMax: limits.chunkRecordsMax,
+            of: self.items.map { $0.log.record.payload.utf8.count }, recordsMax: areAlone ? 1 : limits.chunkRecordsMax,
             bytesMax: limits.chunkBytesMax)
     }
 
@@ -120,7 +121,7 @@ struct PullWork: ReceivedWork {
         let item = self.items[index].log
         var memo = Memo(
             line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
-            holdsPayload: outcome.disposition.isOpen, disposition: outcome.disposition, reason: outcome.reason,
+            holdsPayload: outcome.mayBeTried, disposition: outcome.disposition, reason: outcome.reason,
             detail: outcome.detail, attempts: outcome.attempts, tries: outcome.reason == .behind ? 0 : 1,
             nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds, created: now.wall, since: now.age, needs: needs)
         if !memo.holdsPayload { memo.record.payload = "" }

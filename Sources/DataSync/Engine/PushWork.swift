@@ -129,8 +129,9 @@ struct PushWork: ReceivedWork {
 
     // MARK: - Chunks
 
-    func chunks(_ limits: SyncLimits) -> [Range<Int>] {
-        SyncLimits.chunks(of: self.items.map(\.bytes), recordsMax: limits.chunkRecordsMax, bytesMax: limits.chunkBytesMax)
+    /// - Parameter areAlone: Whether each record is to have a transaction of its own.
+    func chunks(_ limits: SyncLimits, areAlone: Bool) -> [Range<Int>] {
+        SyncLimits.chunks(of: self.items.map(\.bytes), recordsMax: areAlone ? 1 : limits.chunkRecordsMax, bytesMax: limits.chunkBytesMax)
     }
 
     /// The records of a chunk before which their type was not stopped.
@@ -242,7 +243,7 @@ struct PushWork: ReceivedWork {
         case .void: preconditionFailure("a void number has no memo")
         }
         // What will never be applied need not be kept; what was too big must not be.
-        let holdsPayload = outcome.disposition.isOpen
+        let holdsPayload = outcome.mayBeTried
         var memo = Memo(
             line: self.line(item.type), number: item.synID, scope: item.entity?.scope ?? .cloud, record: record,
             holdsPayload: holdsPayload, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,

@@ -74,7 +74,7 @@ enum Suspicion {
     static func outcome(of refusal: Outcome, for memo: Memo, suspects: [Memo], isTooOld: Bool, suspectsMax: Int) -> Outcome {
         let isAlone = !suspects.contains { $0.entity != memo.entity && Charge($0.outcome) == Charge(refusal) }
         let isStopped = suspects.count >= suspectsMax
-        guard refusal.reason != .forbidden, !isAlone, !isTooOld || isStopped else { return refusal }
+        guard refusal.reason != .forbidden, refusal.reason != .crashSuspect, !isAlone, !isTooOld || isStopped else { return refusal }
         return Outcome(
             memo.disposition == .suspect ? .suspect : .parked, reason: refusal.reason, detail: refusal.detail, attempts: memo.attempts)
     }

@@ -16,19 +16,23 @@ extension Hub {
             if self.types[type] == nil { work.stop(type, .unsupported) }
             if let wait = self.wait(for: type) { work.stop(type, .stopped(retryAfter: wait)) }
         }
-        var queue = ChunkQueue(work.chunks(self.limits))
+        var queue = ChunkQueue(work.chunks(self.limits, areAlone: request.isCareful))
         var ownChangeRuns = 0
         var hasBegun = false
         while let chunk = queue.next() {
             let indices = work.remaining(in: chunk)
             if indices.isEmpty { continue }
+            let lone = request.isCareful ? try await self.beginAlone(indices[0], of: &work) : nil
+            if work.remaining(in: chunk).isEmpty { continue }
             do {
                 let current = work
                 let isGuessing = self.mayGuess(indices, of: work)
                 if hasBegun { await self.environment.passes(.applyBetweenChunks) }
                 await self.environment.passes(.applyBeforeTransaction)
-                let (outcomes, cleared) = try await self.unit {
-                    try await self.receive(indices, of: current, isGuessing: isGuessing, in: $0)
+                let (outcomes, cleared) = try await self.unit { transaction in
+                    let received = try await self.receive(indices, of: current, isGuessing: isGuessing, in: transaction)
+                    if let lone { try await transaction.removeSetting(lone) }
+                    return received
                 }
                 await self.environment.passes(.applyAfterCommit)
                 hasBegun = true
@@ -41,6 +45,7 @@ extension Hub {
                 }
                 self.passed(Set(outcomes.lazy.filter { $0.outcome.disposition == .applied }.map { current.items[$0.index].type }))
             } catch let setback as ChunkSetback {
+                if let lone { try await self.endAlone(lone, of: work) }
                 switch setback {
                 case .stopped(let type, let stop): work.stop(type, stop)
                 case .suspected(let type, let index):
@@ -69,6 +74,10 @@ extension Hub {
                     try await self.numberOwnRows(of: names)
                 }
                 queue.again(chunk)
+            } catch {
+                // It did not end this program. Where it took too long, it may be to blame for that.
+                if let lone, !(error is CancellationError) { try? await self.endAlone(lone, of: work) }
+                throw error
             }
         }
         await self.environment.passes(.cloudPushBeforeReply)
@@ -78,6 +87,44 @@ extension Hub {
             return try await self.outcomes(of: request.asked, from: branch, in: transaction)
         }
         return work.answer(asked: outcomes)
+    }
+
+    /// Commits that the record at `index` is begun with, unless it was received before or its handler will not be asked.
+    /// - Returns: The setting that says so, which is to be removed with it.
+    private func beginAlone(_ index: Int, of work: inout PushWork) async throws -> String? {
+        let item = work.items[index]
+        guard item.prepared != nil, work.blamed[index] == nil else { return nil }
+        let (branch, session) = (work.branch, work.session)
+        let name = SettingName.lone(branch, item.type)
+        let verdict = try await self.unit { transaction -> LoneTry.Verdict? in
+            try await self.fence(branch, session, in: transaction)
+            let received = try await transaction.positions(from: branch, epoch: session.epoch)[item.type]?.position.number ?? 0
+            guard item.synID > received else { return nil }
+            return try await transaction.beginAlone(
+                name, epoch: session.epoch, number: item.synID, age: self.databaseClock.age(in: transaction))
+        }
+        switch verdict {
+        case nil: return nil
+        case .begin: return name
+        case .giveUp:
+            work.blame(index, .crashSuspect)
+            self.logger.critical(
+                "a record ended this program whenever it was applied: it is set aside as dead",
+                metadata: ["record": "\(branch)/\(session.epoch)/\(item.type)/\(item.synID)"])
+            return nil
+        case .rest(let wait):
+            work.stop(item.type, .stopped(retryAfter: wait))
+            return nil
+        }
+    }
+
+    /// Takes back that a record was begun with: it was put off, or refused, in good order.
+    private func endAlone(_ name: String, of work: PushWork) async throws {
+        let (branch, session) = (work.branch, work.session)
+        try await self.unit { transaction in
+            try await self.fence(branch, session, in: transaction)
+            try await transaction.removeSetting(name)
+        }
     }
 
     /// Receives the records at `indices` in one transaction, or throws a ``ChunkSetback`` and has done nothing.

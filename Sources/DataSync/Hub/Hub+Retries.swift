@@ -1,21 +1,46 @@
 import Logging
+import Synchronization
 
 extension Hub {
-    /// Tries records again whose time has come, each in a transaction of its own.
+    /// Tries records again whose time has come, each in a transaction of its own; carefully, where the programs before this one
+    /// ended over it.
     /// - Returns: Whether more are due at once.
     @discardableResult
     public func retryDue(limit: Int = 200) async throws -> Bool {
+        try await self.countStart()
         let now = self.environment.wallTime()
         let due = try await self.storage.withTransaction(.snapshot) {
             try await $0.dueMemos(at: .cloud, time: now, limit: limit)
         }
-        var hasReleased = false
+        var (hasReleased, isResting) = (false, false)
         for id in due {
-            guard let tried = try await self.tryAgain(id, by: .clock) else { continue }
+            guard let tried = try await self.tryAgain(id, by: .clock, isResting: &isResting) else { continue }
             self.noteStep()
             hasReleased = hasReleased || tried.hasReleased
         }
+        if !isResting { try await self.endStart() }
         return due.count == limit || hasReleased
+    }
+
+    /// Writes down that this program has come up, before it does anything that may end it.
+    private func countStart() async throws {
+        guard !self.start.withLock({ $0.isCounted }) else { return }
+        let isCareful = try await self.unit { try await $0.countStart(SettingName.starts) }
+        self.start.withLock { start in
+            start.isCounted = true
+            start.isCareful = isCareful
+        }
+        if isCareful { self.logger.error("this program ended again and again over what it tries again: it does so one by one to find out why") }
+    }
+
+    /// Writes down that it got through all that was due.
+    private func endStart() async throws {
+        guard !self.start.withLock({ $0.isOver }) else { return }
+        try await self.unit { try await $0.removeSetting(SettingName.starts) }
+        self.start.withLock { start in
+            start.isOver = true
+            start.isCareful = false
+        }
     }
 
     enum Retrier { case clock, person }
@@ -32,20 +57,40 @@ extension Hub {
     /// Tries a parked, waiting or, by a person, a dead record again.
     /// - Returns: How it stands afterwards; nil if somebody else is trying it, or its type is stopped.
     @discardableResult
-    func retry(_ id: Int64, by retrier: Retrier) async throws -> Outcome? { try await self.tryAgain(id, by: retrier)?.outcome }
+    func retry(_ id: Int64, by retrier: Retrier) async throws -> Outcome? {
+        var isResting = false
+        return try await self.tryAgain(id, by: retrier, isResting: &isResting)?.outcome
+    }
 
-    private func tryAgain(_ id: Int64, by retrier: Retrier) async throws -> Try? {
+    private func tryAgain(_ id: Int64, by retrier: Retrier, isResting: inout Bool) async throws -> Try? {
         // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
-        guard let tries = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id)?.tries }) else { return nil }
+        guard let memo = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id) }) else { return nil }
+        let tries = memo.tries
         var blamed: RecordFault?
         var ownChangeRuns = 0
         while true {
+            var lone: String?
+            if retrier == .clock, blamed == nil, self.start.withLock({ $0.isCareful }) {
+                let name = SettingName.loneRetry(memo.line.sender, memo.line.type)
+                switch try await self.beginAlone(memo, name) {
+                case .begin: lone = name
+                case .giveUp: blamed = .crashSuspect
+                case .rest:
+                    isResting = true
+                    return nil
+                }
+            }
             do {
                 let fault = blamed
-                let outcome = try await self.unit { try await self.retry(id, after: tries, by: retrier, blamed: fault, in: $0) }
+                let outcome = try await self.unit { transaction in
+                    let tried = try await self.retry(id, after: tries, by: retrier, blamed: fault, in: transaction)
+                    if let lone { try await transaction.removeSetting(lone) }
+                    return tried
+                }
                 await self.environment.passes(.cloudRetryAfterCommit)
                 return outcome
             } catch let setback as ChunkSetback {
+                if let lone { try await self.unit { try await $0.removeSetting(lone) } }
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
                 case .someBlamed, .existing, .suspected: preconditionFailure("one record is applied, and its entity is looked at")
@@ -61,8 +106,26 @@ extension Hub {
                     }
                     try await self.numberOwnRows(of: names)
                 }
+            } catch {
+                // It did not end this program. Where it took too long, it may be to blame for that.
+                if let lone, !(error is CancellationError) { try? await self.unit { try await $0.removeSetting(lone) } }
+                throw error
             }
         }
+    }
+
+    /// Commits that a record is tried again.
+    private func beginAlone(_ memo: Memo, _ name: String) async throws -> LoneTry.Verdict {
+        let verdict = try await self.unit { transaction in
+            try await transaction.beginAlone(
+                name, epoch: memo.line.epoch, number: memo.number, age: self.databaseClock.age(in: transaction))
+        }
+        if verdict == .giveUp {
+            self.logger.critical(
+                "a record ended this program whenever it was applied: it is set aside as dead",
+                metadata: ["record": "\(memo.line.sender)/\(memo.line.epoch)/\(memo.line.type)/\(memo.number)"])
+        }
+        return verdict
     }
 
     private func retry(

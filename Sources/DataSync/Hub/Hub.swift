@@ -18,6 +18,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     let numbering = AsyncSemaphore(1)
     let databaseClock: DatabaseClock
     private let retention = Mutex(Retention())
+    let start = Mutex(Start())
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
     private let ownSteps = Mutex<UInt64>(0)
@@ -138,4 +139,9 @@ enum SettingName {
     /// Per type that has rows which were passed over because nobody here knew the type: the smallest id of them.
     static let heldPrefix = "outbox.held."
     static func held(_ type: BusinessTypeID) -> String { "\(self.heldPrefix)\(type)" }
+    /// How often the process that works on this database has come up since it last got through its work.
+    static let starts = "starts"
+    /// What was begun with alone, of what a sender sends, and of what is tried again.
+    static func lone(_ sender: ServerID, _ type: BusinessTypeID) -> String { "lone.\(sender).\(type)" }
+    static func loneRetry(_ sender: ServerID, _ type: BusinessTypeID) -> String { "lone.\(sender).\(type).retry" }
 }

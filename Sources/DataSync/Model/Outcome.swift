@@ -88,6 +88,8 @@ public struct ReasonCode: RawRepresentable, Hashable, Sendable {
     public static let forbidden = ReasonCode(rawValue: 28)
     /// What it depends on did not come within the age limit.
     public static let dependencyTooOld = ReasonCode(rawValue: 29)
+    /// Its receiver ended whenever it began with it, three times, while no other record was at work.
+    public static let crashSuspect = ReasonCode(rawValue: 30)
     // Never sent as it is: dead at once.
     /// Larger than the receiver accepts.
     public static let tooBig = ReasonCode(rawValue: 40)
@@ -108,6 +110,7 @@ public struct ReasonCode: RawRepresentable, Hashable, Sendable {
         .refused: "refused", .malformed: "malformed", .wrongType: "wrong_type", .missingColumn: "missing_column",
         .unknownColumn: "unknown_column", .outOfRange: "out_of_range", .constraint: "constraint",
         .badCharacter: "bad_character", .forbidden: "forbidden", .dependencyTooOld: "dependency_too_old",
+        .crashSuspect: "crash_suspect",
         .tooBig: "too_big", .damaged: "damaged", .unsendable: "unsendable", .noTarget: "no_target",
         .unsupportedType: "unsupported_type", .system: "system", .quota: "quota",
     ]
@@ -167,12 +170,18 @@ public struct Outcome: Hashable, Sendable {
         case .refused(.unknownVersion, let detail):
             // An older receiver is not the record's fault.
             self.init(.parked, reason: .unknownVersion, detail: detail, attempts: attemptsBefore)
+        case .refused(.crashSuspect, let detail):
+            // Each of the three tries ended its receiver: a fourth would, too.
+            self.init(.dead, reason: .crashSuspect, detail: detail, attempts: Self.attemptsMax)
         case .refused(let reason, let detail):
             let attempts = attemptsBefore + (PlantedBug.isOn(.refusalCountedTwice) ? 2 : 1)
             let attemptsMax = Self.attemptsMax + (PlantedBug.isOn(.deadAfterTwo) ? -1 : PlantedBug.isOn(.deadAfterFour) ? 1 : 0)
             self.init(attempts >= attemptsMax ? .dead : .parked, reason: reason, detail: detail, attempts: attempts)
         }
     }
+
+    /// Whether the record may be applied later: by itself, or by a person who has mended what ended its receiver.
+    var mayBeTried: Bool { self.disposition.isOpen || self.reason == .crashSuspect }
 
     /// Three definite refusals make a record dead.
     public static let attemptsMax = 3

@@ -128,6 +128,9 @@ public enum RecordFault: Error, Hashable, Sendable {
     /// The record needs something that cannot be named. It is tried again by the clock, and on a guess when others are applied.
     public static func missingDependency(detail: String?) -> RecordFault { .missingDependency(.unnamed, detail: detail) }
 
+    /// What is held against a record that ended its receiver whenever it was tried.
+    static let crashSuspect = RecordFault.refused(.crashSuspect, detail: "the receiver ended whenever it began with it")
+
     public var reason: ReasonCode {
         switch self {
         case .refused(let reason, _): reason

@@ -124,8 +124,11 @@ public struct PushRequest: Hashable, Sendable {
     public var runs: [PushRun]
     /// Received records of which the branch does not know yet how they ended.
     public var asked: [RecordNumber]
+    /// Whether the last pushes went unanswered, so that something in them may end the cloud: it is to find out what.
+    public var isCareful: Bool
 
-    public init(session: SessionID, runs: [PushRun], asked: [RecordNumber] = []) {
+    public init(session: SessionID, runs: [PushRun], asked: [RecordNumber] = [], isCareful: Bool = false) {
+        self.isCareful = isCareful
         self.session = session
         self.runs = runs
         self.asked = asked

@@ -116,15 +116,18 @@ private struct EpochPositions: WireMessage {
 extension PushRequest: WireMessage {
     public init(from reader: inout JSONReader) throws {
         var (session, runs, asked): (SessionID?, [PushRun]?, [RecordNumber]) = (nil, nil, [])
+        var isCareful = false
         try reader.readObject { reader, name in
             switch name {
             case "session": session = try SessionID(from: &reader)
+            case "careful": isCareful = try reader.readBool()
             case "runs": runs = try Wire.elements(&reader, holding: \.records.count, PushRun.init(from:))
             case "asked": asked = try Wire.elements(&reader, RecordNumber.init(from:))
             default: try reader.skipValue()
             }
         }
-        self.init(session: try Wire.need(session, "session", reader), runs: try Wire.need(runs, "runs", reader), asked: asked)
+        self.init(
+            session: try Wire.need(session, "session", reader), runs: try Wire.need(runs, "runs", reader), asked: asked, isCareful: isCareful)
         // The session says whose records these are: the stream of each is filled in from it.
         for run in self.runs.indices { self.runs[run].setEpoch(self.session.epoch) }
     }
@@ -134,6 +137,7 @@ extension PushRequest: WireMessage {
             writer.member("session", self.session)
             writer.member("runs", self.runs)
             if !self.asked.isEmpty { writer.member("asked", self.asked) }
+            if self.isCareful { writer.member("careful", true) }
         }
     }
 }

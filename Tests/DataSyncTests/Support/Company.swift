@@ -27,6 +27,7 @@ struct Company: Sendable {
             conducts[server] = Conduct()
             links[server] = FaultyLink()
         }
+        for (server, storage) in storages { conducts[server]!.onDeath { storage.die() } }
         self.storages = storages
         self.conducts = conducts
         self.links = links

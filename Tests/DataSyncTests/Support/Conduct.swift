@@ -5,7 +5,7 @@ import Synchronization
 ///
 /// By its text: `poison…` is refused, `venom…` for another reason, `broken…` meets a fault of the system, `deadlock…` others that work on
 /// the same rows, and `after:KEY…` needs the row KEY of the same table, which `fk:KEY…` needs as well, like a foreign key, without saying
-/// so. Until they are cured.
+/// so. One that has `deadly` in it ends the server's process. Until they are cured.
 final class Conduct: Sendable {
     struct DiskFull: Error {}
     typealias Hook = @Sendable (InMemoryTransaction) async throws -> Void
@@ -17,6 +17,8 @@ final class Conduct: Sendable {
         var refusals = 0
         var takes = 0
         var isVague = false
+        var die: (@Sendable () -> Void)?
+        var deaths = 0
     }
     private let state = Mutex(State())
 
@@ -32,6 +34,12 @@ final class Conduct: Sendable {
         get { self.state.withLock { $0.isVague } }
         set { self.state.withLock { $0.isVague = newValue } }
     }
+
+    /// What ends the process of the server.
+    func onDeath(_ die: @escaping @Sendable () -> Void) { self.state.withLock { $0.die = die } }
+
+    /// How often a record ended it.
+    var deaths: Int { self.state.withLock { $0.deaths } }
 
     /// The texts that were taken in handlers here, in order, those of rolled back transactions too.
     var applied: [String] { self.state.withLock { $0.applied } }
@@ -61,6 +69,15 @@ final class Conduct: Sendable {
             guard transaction.row(table, String(key)) != nil else { throw RecordFault.missingDependency(on: EntityKey(String(key))) }
         }
         if isIll("fk:"), transaction.row(table, String(text.dropFirst("fk:".count))) == nil { throw RecordFault.missingDependency(detail: "fk") }
+        if text.contains("deadly"), !cured.contains("deadly") {
+            let die = self.state.withLock { state in
+                state.deaths += 1
+                return state.die
+            }
+            die?()
+            // The one error that nobody makes something of.
+            throw CancellationError()
+        }
         self.state.withLock { $0.applied.append(text) }
     }
 }

@@ -9,11 +9,18 @@ final class FaultyStorage: SyncStorage {
     let base: InMemoryStorage
     private let plan: FaultPlan
     private let rollbackHook = Mutex<Hook?>(nil)
+    private let isDead = Mutex(false)
 
     init(_ base: InMemoryStorage, plan: FaultPlan) {
         self.base = base
         self.plan = plan
     }
+
+    /// Ends the process that works through this: nothing that it still tries has any effect.
+    func die() { self.isDead.withLock { $0 = true } }
+    var isGone: Bool { self.isDead.withLock { $0 } }
+    /// What works through this from now on is another process.
+    func revive() { self.isDead.withLock { $0 = false } }
 
     /// Runs `hook` once, after the next transaction that is rolled back.
     func afterRollback(_ hook: @escaping Hook) { self.rollbackHook.withLock { $0 = hook } }
@@ -21,6 +28,7 @@ final class FaultyStorage: SyncStorage {
     func withTransaction<Result: Sendable>(
         _ access: Access, _ body: (InMemoryTransaction) async throws -> Result
     ) async throws -> Result {
+        if self.isDead.withLock({ $0 }) { throw FaultPlan.Crash() }
         try self.plan.pass(.transaction)
         let result: Result
         do { result = try await self.base.withTransaction(access, body) } catch {

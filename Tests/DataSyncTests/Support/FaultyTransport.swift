@@ -33,7 +33,11 @@ struct FaultyTransport: SyncTransport {
         try self.plan.pass(.request)
         self.link.count(call)
         try await self.link.hook(.before(call))?()
-        let answer = try await perform(Request(body: request.body))
+        let answer: Answer
+        do { answer = try await perform(Request(body: request.body)) } catch  where self.base.hub.storage.isGone {
+            // The cloud died over it: the branch sees that nobody answers.
+            throw DataSyncError(.peerUnreachable, operation: "test")
+        }
         try await self.link.hook(.after(call))?()
         try self.plan.pass(.answer)
         return try Answer(body: answer.body)

@@ -55,7 +55,7 @@ enum WireSample {
                 PushRun(
                     type: 3, firstSynID: first, run: Fingerprint(rawValue: .max), before: Fingerprint(rawValue: 1), isAgain: true, records: records),
                 PushRun(type: 4, firstSynID: 1, run: .none, records: [.record(bare)]),
-            ], asked: Self.numbers)
+            ], asked: Self.numbers, isCareful: true)
     }()
     static let pushAnswer = PushAnswer(
         runs: [

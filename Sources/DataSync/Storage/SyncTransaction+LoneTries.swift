@@ -1,0 +1,18 @@
+extension SyncTransaction {
+    /// Decides whether the record with this number is to be tried alone, and writes down that it is.
+    /// - Parameter name: Of the setting that holds what was begun with last in this line.
+    func beginAlone(_ name: String, epoch: Int32, number: Int64, age: Int64) async throws -> LoneTry.Verdict {
+        let noted = try await self.setting(name).flatMap { LoneTry(text: $0) }
+        let verdict = LoneTry.verdict(epoch: epoch, number: number, noted: noted, age: age)
+        if case .begin(let next) = verdict { try await self.putSetting(name, next.text) }
+        return verdict
+    }
+
+    /// Counts that a process has come up.
+    /// - Returns: Whether it is to be careful, since those before it did not get through their work.
+    func countStart(_ name: String) async throws -> Bool {
+        let before = try await self.setting(name).flatMap { Int($0) } ?? 0
+        try await self.putSetting(name, String(before + 1))
+        return before >= Start.suspicious
+    }
+}
