@@ -86,7 +86,7 @@ public final class Company: Sendable {
     }
 
     /// What is still under way; nil for nothing.
-    private func unrest() async throws -> String? {
+    public func unrest() async throws -> String? {
         for site in self.branches + [self.cloud] {
             let open = try await site.count("select count(*) from sync_data where state = 0 and id > (select frontier from sync_frontier)")
             if open > 0 { return "site \(site.id) has \(open) records without a number" }

@@ -9,8 +9,20 @@ public struct Comparison: Sendable {
     public var doubled: [String] = []
     /// Rows that were compared.
     public var rows = 0
+    /// The entities that are in one of these lists, such as `order:17`.
+    public var names: Set<String> = []
+
+    public init() {}
 
     public var isEqual: Bool { self.differences.isEmpty && self.doubled.isEmpty }
+
+    /// Takes in what was found in another company.
+    public mutating func add(_ other: Comparison) {
+        self.differences += other.differences
+        self.doubled += other.doubled
+        self.rows += other.rows
+        self.names.formUnion(other.names)
+    }
 }
 
 extension Company {
@@ -18,18 +30,21 @@ extension Company {
     /// - Parameter dead: Names of entities with a dead record, such as `order:17`: they are left out.
     public func compare(except dead: Set<String> = []) async throws -> Comparison {
         var comparison = Comparison()
+        func note(_ name: String, _ key: String, _ what: String) {
+            guard !dead.contains("\(name):\(key)") else { return }
+            comparison.differences.append("\(name) \(key) \(what)")
+            comparison.names.insert("\(name):\(key)")
+        }
         func compare(_ found: [String: String], _ expected: [String: String], _ name: String, _ place: String) {
             comparison.rows += expected.count
-            for (key, row) in expected where !dead.contains("\(name):\(key)") {
+            for (key, row) in expected {
                 switch found[key] {
-                case nil: comparison.differences.append("\(name) \(key) is missing at \(place)")
-                case .some(let other) where other != row: comparison.differences.append("\(name) \(key) is different at \(place)")
+                case nil: note(name, key, "is missing at \(place)")
+                case .some(let other) where other != row: note(name, key, "is different at \(place)")
                 case .some: break
                 }
             }
-            for key in found.keys where expected[key] == nil && !dead.contains("\(name):\(key)") {
-                comparison.differences.append("\(name) \(key) should not be at \(place)")
-            }
+            for key in found.keys where expected[key] == nil { note(name, key, "should not be at \(place)") }
         }
         let products = try await self.cloud.table("product", key: "product_id")
         let members = try await self.cloud.table("member", key: "household_id")
@@ -49,22 +64,57 @@ extension Company {
         compare(members, ownMembers, "member", "the cloud")
         compare(try await self.cloud.table("orders", key: "basket_id"), orders, "order", "the cloud")
         compare(try await self.cloud.table("order_lines", key: "basket_id", also: "line"), lines, "order", "the cloud")
-        comparison.doubled = try await self.doubledEffects()
+        for (name, what) in try await self.doubledEffects() {
+            comparison.doubled.append("\(name) \(what)")
+            comparison.names.insert(name)
+        }
         return comparison
     }
 
+    /// What every site knows of an entity, for whoever wants to find out why it differs: its row, and its rows in DataSync's tables.
+    public func story(of name: String) async throws -> [String] {
+        let parts = name.split(separator: ":")
+        let tables = ["product": ("product", "product_id", 1), "member": ("member", "household_id", 2), "order": ("orders", "basket_id", 3)]
+        guard parts.count == 2, let (table, key, type) = tables[String(parts[0])], let id = Int(parts[1]) else { return [] }
+        let filter = "where business_type = \(type) and data_from_detail = ?"
+        var lines = [name]
+        for site in self.branches + [self.cloud] {
+            let questions = [
+                (table, "select * from \(table) where \(key) = \(id)", []),
+                ("sync_data", "select id, syn_id, state, fail_num, reason, data_detail from sync_data \(filter) order by id", [SQLValue.text(name)]),
+                (
+                    "sync_memo",
+                    "select id, receiver, sender, number, disposition, fail_num, tries, reason, needs from sync_memo \(filter) order by id",
+                    [.text(name)]
+                ),
+                (
+                    "sync_log",
+                    "select log_seq, audience, is_echo, is_deletion, origin, epoch, syn_id, data_detail from sync_log \(filter) order by log_seq",
+                    [.text(name)]
+                ),
+            ]
+            for (table, question, values) in questions {
+                for row in try await site.read({ try await $0.query(question, values) }) {
+                    let text = try (0..<row.count).map { try row.optionalText($0) ?? "NULL" }.joined(separator: "|")
+                    lines.append("  \(site.isCloud ? "the cloud" : "branch \(site.id)"): \(table) \(text)")
+                }
+            }
+        }
+        return lines
+    }
+
     /// Orders that took effect at the cloud more often than they were sold, and products at a branch.
-    private func doubledEffects() async throws -> [String] {
-        var doubled: [String] = []
+    private func doubledEffects() async throws -> [(name: String, what: String)] {
+        var doubled: [(name: String, what: String)] = []
         var sold: [String: Int] = [:]
         for branch in self.branches { sold.merge(try await branch.tally(recordsOf: 3), uniquingKeysWith: +) }
         for (name, effects) in try await self.cloud.tally(effectsOn: "orders", as: "order") where effects > sold[name] ?? 0 {
-            doubled.append("\(name) took effect \(effects) times at the cloud")
+            doubled.append((name, "took effect \(effects) times at the cloud"))
         }
         let told = try await self.cloud.tally(recordsOf: 1)
         for branch in self.branches {
             for (name, effects) in try await branch.tally(effectsOn: "product", as: "product") where effects > told[name] ?? 0 {
-                doubled.append("\(name) took effect \(effects) times at branch \(branch.id)")
+                doubled.append((name, "took effect \(effects) times at branch \(branch.id)"))
             }
         }
         return doubled
