@@ -54,6 +54,10 @@ public final class HTTPTransport: SyncTransport {
         try await self.exchange("recover", request, session: request.session)
     }
 
+    public func compare(_ request: CompareRequest) async throws -> CompareAnswer {
+        try await self.exchange("compare", request, session: request.session)
+    }
+
     /// Sends a message and reads the answer; once more with the cloud's time if this machine's clock is wrong.
     private func exchange<Question: WireMessage, Answer: WireMessage>(
         _ operation: StaticString, _ question: Question, session: SessionID?

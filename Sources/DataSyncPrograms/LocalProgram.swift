@@ -214,6 +214,9 @@ package struct LocalProgram: Sendable {
             // As long as there is more: who asks wants it done.
             while report.hasMore { report.add(try await agent.cycle()) }
             return AgentReply(report)
+        case .reconcile:
+            let types = Set((request.types ?? []).map(BusinessTypeID.init(rawValue:)))
+            return AgentReply(try await agent.reconcile(types, repair: request.repair, actor: request.actor))
         case .retry:
             try await agent.takeOver()
             let outcome = try await agent.retryMemo(request.memo ?? 0, actor: request.actor)

@@ -45,7 +45,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         self.logger = logger
     }
 
-    /// Adds the six routes below `group`: `v1/join`, `v1/open`, `v1/push`, `v1/pull`, `v1/acknowledge` and `v1/recover`.
+    /// Adds the seven routes below `group`: `v1/join`, `v1/open`, `v1/push`, `v1/pull`, `v1/acknowledge`, `v1/recover` and `v1/compare`.
     public func add<Context: RequestContext>(to group: some RouterMethods<Context>) {
         self.add("open", to: group) { (request: OpenRequest, branch) in try await self.hub.open(request, from: branch) }
         self.add("push", to: group) { (request: PushRequest, branch) in try await self.hub.push(request, from: branch) }
@@ -54,6 +54,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
             try await self.hub.acknowledge(request, from: branch)
         }
         self.add("recover", to: group) { (request: RecoverRequest, branch) in try await self.hub.recover(request, from: branch) }
+        self.add("compare", to: group) { (request: CompareRequest, branch) in try await self.hub.compare(request, from: branch) }
         group.post("v1/join") { request, context in
             await self.respond("join", request, context) { body, token in
                 // The key that signed is the one that it brings: that it is the branch's is what the secret says.
@@ -309,6 +310,7 @@ extension WireMessage {
         case let request as PullRequest: request.session
         case let request as AcknowledgeRequest: request.session
         case let request as RecoverRequest: request.session
+        case let request as CompareRequest: request.session
         default: nil
         }
     }

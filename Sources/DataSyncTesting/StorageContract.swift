@@ -17,6 +17,7 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case theAuditTakesLongTexts, emptyListsAreNoWork
         case sentManifestsAreKept, lostRowsArePutBack, receiptsAreKeptByNumber, actionsAreKnownByTheirUID, marksAndPositionsTellRestores
         case whatIsOldIsRemovedWithItsSettledRows
+        case entitiesAreFoundInRanges
 
         public var testDescription: String { self.rawValue }
     }
@@ -85,6 +86,7 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case .actionsAreKnownByTheirUID: try await self.uids(storage)
         case .marksAndPositionsTellRestores: try await self.marks(storage)
         case .whatIsOldIsRemovedWithItsSettledRows: try await self.retention(storage)
+        case .entitiesAreFoundInRanges: try await self.entityRanges(storage)
         }
     }
 }
@@ -648,6 +650,48 @@ extension StorageContract {
             try await storage.withTransaction { try await $0.insertEntities([states[1]]) }
         }
         #expect(error?.code == .storageBusy)
+    }
+
+    private func entityRanges(_ storage: Storage) async throws {
+        // By scope, and then as bytes: not as texts are sorted, and not as they look.
+        let keys = ["B", "a", "ab", "b", "e\u{301}", "é", "名"]
+        let audiences: [Audience] = [.all, .server(7), .server(8), .nobody]
+        var states: [EntityState] = []
+        for scope in [0, 7, 9] as [ServerID] {
+            for (index, key) in keys.enumerated() {
+                states.append(
+                    EntityState(
+                        id: Self.entity(key, scope: scope), version: Int64(index), origin: 7, home: 8, audience: audiences[index % 4],
+                        isDeleted: index.isMultiple(of: 3)))
+            }
+        }
+        let all = states.sorted { $0.id < $1.id }
+        try await storage.withTransaction { transaction in
+            try await transaction.insertEntities(all)
+            try await transaction.insertEntities([Self.state(Self.entity("a", type: 2), version: 1)])
+        }
+        func check(_ range: EntityRange, reader: ServerID? = nil, limit: Int = 100) async throws {
+            let found = try await storage.withTransaction(.snapshot) { try await $0.entities(ofType: 1, in: range, for: reader, limit: limit) }
+            let readable = all.filter { state in range.contains(EntityPlace(state.id)) && (reader.map { state.isVisible(to: $0) } ?? true) }
+            #expect(found == Array(readable.prefix(limit)), "\(range)")
+        }
+        try await check(EntityRange())
+        let places = [
+            EntityPlace(key: "a"), EntityPlace(key: "b"), EntityPlace(key: "é"), EntityPlace(scope: 7, key: "a"), EntityPlace(scope: 7, key: "zz"),
+            EntityPlace(scope: 9, key: "aa"), EntityPlace(scope: 12, key: "a"),
+        ]
+        for (index, place) in places.enumerated() {
+            try await check(EntityRange(after: place))
+            try await check(EntityRange(upTo: place))
+            for upTo in places[index...] { try await check(EntityRange(after: place, upTo: upTo)) }
+        }
+        for limit in [0, 1, 5, 8, 20] { try await check(EntityRange(after: places[0]), limit: limit) }
+        for reader in [7, 8, 9] as [ServerID] {
+            try await check(EntityRange(), reader: reader)
+            try await check(EntityRange(after: places[0], upTo: places[5]), reader: reader, limit: 6)
+        }
+        let other = try await storage.withTransaction(.snapshot) { try await $0.entities(ofType: 3, in: EntityRange(), for: nil, limit: 9) }
+        #expect(other == [])
     }
 
     private func versions(_ storage: Storage) async throws {

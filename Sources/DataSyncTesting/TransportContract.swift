@@ -10,6 +10,7 @@ public struct TransportContract<Transport: SyncTransport>: Sendable {
         case everyOutcomeArrives, aRepeatedPushIsADuplicate, aMissingNumberIsAGap, stoppedTypesAreTold, outcomesAreToldWhenAsked
         case recordsArriveByteForByte, largeRecordsArriveByteForByte, aFullBatchArrives, recordsWithoutPayloadArrive
         case aPullChangesNothing, aPullIsBounded, ownRecordsMoveThePosition, acknowledgementsAreNoted
+        case receiptsAreTold, aNewEpochEndsTheSession, rangesAreCompared, namesAreCompared, statesAreSentAgain
         case callsMayOverlap, aCancelledCallEndsAtOnce, aCallCancelledBeforehandEnds, aCancelledPushCountsOnce
 
         public var testDescription: String { self.rawValue }
@@ -52,6 +53,11 @@ public struct TransportContract<Transport: SyncTransport>: Sendable {
             case .aPullIsBounded: try await self.boundedPull(transport, cloud)
             case .ownRecordsMoveThePosition: try await self.ownRecords(transport, cloud)
             case .acknowledgementsAreNoted: try await self.acknowledgements(transport, cloud)
+            case .receiptsAreTold: try await self.receipts(transport)
+            case .aNewEpochEndsTheSession: try await self.newEpoch(transport, cloud)
+            case .rangesAreCompared: try await self.comparedRanges(transport, cloud)
+            case .namesAreCompared: try await self.comparedNames(transport, cloud)
+            case .statesAreSentAgain: try await self.sentAgain(transport, cloud)
             case .callsMayOverlap: try await self.overlap(transport, cloud)
             case .aCancelledCallEndsAtOnce: try await self.cancellation(transport, cloud)
             case .aCallCancelledBeforehandEnds: try await self.earlyCancellation(transport)
@@ -100,12 +106,18 @@ extension TransportContract {
             await self.expect(.fenced) { _ = try await transport.push(PushRequest(session: session, runs: [ContractCloud.run(["a"])])) }
             await self.expect(.fenced) { _ = try await transport.pull(ContractCloud.pull(session)) }
             await self.expect(.fenced) { _ = try await transport.acknowledge(ContractCloud.acknowledgement(session)) }
+            await self.expect(.fenced) { _ = try await transport.recover(RecoverRequest(session: session, epoch: 1, after: [:], isEnd: true)) }
+            await self.expect(.fenced) { _ = try await transport.compare(ContractCloud.comparison(session, names: ["a"], sendsAgain: true)) }
         }
         // A log of another epoch: its places mean nothing.
         var pull = ContractCloud.pull(new)
         pull.logEpoch = 2
         let request = pull
         await self.expect(.fenced) { _ = try await transport.pull(request) }
+        var comparison = ContractCloud.comparison(new)
+        comparison.logEpoch = 2
+        let question = comparison
+        await self.expect(.fenced) { _ = try await transport.compare(question) }
         #expect(try await cloud.effects() == [:])
     }
 }
@@ -136,6 +148,7 @@ extension TransportContract {
             _ = try await transport.push(PushRequest(session: session, runs: [ContractCloud.run(sent: [])]))
         }
         await self.expect(.peerInvalid) { _ = try await transport.pull(ContractCloud.pull(session, recordsMax: 0)) }
+        await self.expect(.peerInvalid) { _ = try await transport.compare(ContractCloud.comparison(session, names: ["b", "a"])) }
         #expect(try await cloud.effects() == [:])
     }
 
@@ -146,6 +159,8 @@ extension TransportContract {
         await self.expect(.suspended) { _ = try await transport.push(PushRequest(session: session, runs: [ContractCloud.run(["a"])])) }
         await self.expect(.suspended) { _ = try await transport.pull(ContractCloud.pull(session)) }
         await self.expect(.suspended) { _ = try await transport.acknowledge(ContractCloud.acknowledgement(session)) }
+        await self.expect(.suspended) { _ = try await transport.recover(RecoverRequest(session: session, epoch: 1, after: [1: 0])) }
+        await self.expect(.suspended) { _ = try await transport.compare(ContractCloud.comparison(session)) }
         #expect(try await cloud.effects() == [:])
         try await cloud.setStatus(.active)
         _ = try await transport.push(PushRequest(session: session, runs: [ContractCloud.run(["a"])]))
@@ -166,6 +181,8 @@ extension TransportContract {
             await self.expect(.peerUnreachable) { _ = try await transport.push(push) }
             await self.expect(.peerUnreachable) { _ = try await transport.pull(ContractCloud.pull(session)) }
             await self.expect(.peerUnreachable) { _ = try await transport.acknowledge(ContractCloud.acknowledgement(session)) }
+            await self.expect(.peerUnreachable) { _ = try await transport.recover(RecoverRequest(session: session, epoch: 1, after: [1: 0])) }
+            await self.expect(.peerUnreachable) { _ = try await transport.compare(ContractCloud.comparison(session)) }
             await self.expect(.peerUnreachable) { _ = try await self.open(transport) }
             let error = await #expect(throws: DataSyncError.self) { _ = try await transport.pull(ContractCloud.pull(session)) }
             #expect(error?.retryAfter == .seconds(9))
@@ -505,6 +522,117 @@ extension TransportContract {
     }
 }
 
+// MARK: - Recover
+
+extension TransportContract {
+    private func receipts(_ transport: Transport) async throws {
+        let session = try await self.open(transport).session
+        let push = PushRequest(session: session, runs: [ContractCloud.run(sent: Self.fates.map(\.sent))])
+        _ = try await transport.push(push)
+        let told = try await transport.recover(RecoverRequest(session: session, epoch: 1, after: [1: 0, 2: 0]))
+        let uids = (1...8).map { $0 == 7 ? RecordUID.void : RecordUID(high: 1, low: UInt64($0)) }
+        #expect(told.receipts.flatMap(\.uids) == uids)
+        #expect(told.receipts.allSatisfy { $0.type == 1 && $0.epoch == 1 && $0.run == ContractCloud.fingerprint })
+        #expect(told.receipts.first?.firstSynID == 1)
+        #expect(told.epoch == 1)
+        #expect(!told.hasMore)
+        let outcomes = Dictionary(told.outcomes.map { ($0.record.number, $0.outcome) }) { first, _ in first }
+        for index in [1, 2, 3, 4, 5] { #expect(outcomes[Int64(index + 1)] == Self.fates[index].outcome) }
+        // What is asked for from a number on begins at the chunk that holds it; of what never came there is nothing.
+        let rest = try await transport.recover(RecoverRequest(session: session, epoch: 1, after: [1: 6]))
+        #expect(rest.receipts.last?.lastSynID == 8)
+        #expect(rest.receipts.allSatisfy { $0.lastSynID > 6 })
+        #expect(try await transport.recover(RecoverRequest(session: session, epoch: 2, after: [1: 0])).receipts == [])
+        #expect(try await transport.recover(RecoverRequest(session: session, epoch: 1, after: [1: 8])).receipts == [])
+    }
+
+    private func newEpoch(_ transport: Transport, _ cloud: ContractCloud) async throws {
+        let session = try await self.open(transport).session
+        _ = try await transport.push(PushRequest(session: session, runs: [ContractCloud.run(["a"])]))
+        let end = try await transport.recover(RecoverRequest(session: session, epoch: 4, after: [:], isEnd: true))
+        #expect(end == RecoverAnswer(epoch: 5))
+        // Nothing of the old epoch is received, and a second copy of the question has no effect.
+        await self.expect(.fenced) { _ = try await transport.push(PushRequest(session: session, runs: [ContractCloud.run(["b"], first: 2)])) }
+        await self.expect(.fenced) { _ = try await transport.recover(RecoverRequest(session: session, epoch: 4, after: [:], isEnd: true)) }
+        let opened = try await self.open(transport, nonce: "after the new epoch")
+        #expect(opened.session.epoch == 5)
+        #expect(opened.positions == [:])
+        #expect(opened.olderPositions == [1: [1: Position(number: 1, fingerprint: ContractCloud.fingerprint)]])
+        #expect(try await cloud.effects() == ["key:1": "1"])
+    }
+}
+
+// MARK: - Compare
+
+extension TransportContract {
+    private static var comparedKeys: [String] { ["é", "a b", "\"quoted\\", "名:1", "z"] }
+
+    /// Keys in the order of their bytes, and what the cloud holds of each.
+    private func write(_ transport: Transport, _ session: SessionID) async throws -> [(place: EntityPlace, digest: StateDigest)] {
+        let sent = Self.comparedKeys.enumerated().map { ContractCloud.record(Int64($0 + 1), key: EntityKey($1), "x") }
+        _ = try await transport.push(PushRequest(session: session, runs: [ContractCloud.run(sent: sent)]))
+        return Self.comparedKeys.map { EntityPlace(key: EntityKey($0)) }.sorted().map { ($0, StateDigest(ofPayload: "1")) }
+    }
+
+    private func comparedRanges(_ transport: Transport, _ cloud: ContractCloud) async throws {
+        let session = try await self.open(transport).session
+        let held = try await self.write(transport, session)
+        func range(_ part: ArraySlice<(place: EntityPlace, digest: StateDigest)>, after: EntityPlace?, upTo: EntityPlace?) -> ComparedRange {
+            ComparedRange(range: EntityRange(after: after, upTo: upTo), count: part.count, digest: StateDigest(of: part))
+        }
+        let middle = held[1].place
+        let equal = [range(held[..<2], after: nil, upTo: middle), range(held[2...], after: middle, upTo: nil)]
+        let question = CompareRequest(session: session, logEpoch: 1, type: 1, ranges: equal)
+        #expect(try await transport.compare(question) == CompareAnswer(ranges: [ComparedRangeAnswer(), ComparedRangeAnswer()]))
+        let different = [equal[0], range(held[3...], after: middle, upTo: nil)]
+        let answer = try await transport.compare(CompareRequest(session: session, logEpoch: 1, type: 1, ranges: different))
+        guard answer.ranges.count == 2 else { Issue.record("two ranges were expected: \(answer)"); return }
+        #expect(answer.ranges[0].entries == nil)
+        #expect(answer.ranges[1].entries?.map(\.place) == held[2...].map(\.place))
+        #expect(answer.ranges[1].entries?.map(\.digest) == held[2...].map(\.digest))
+        #expect(answer.ranges[1].entries?.allSatisfy { $0.version > 0 && !$0.isMoving && $0.held == nil } == true)
+        #expect(answer.ranges[1].end == nil)
+        // Of what only goes up nobody keeps a list.
+        #expect(try await transport.compare(CompareRequest(session: session, logEpoch: 1, type: 2, ranges: equal)) == CompareAnswer(isComparable: false))
+    }
+
+    private func comparedNames(_ transport: Transport, _ cloud: ContractCloud) async throws {
+        let session = try await self.open(transport).session
+        let held = try await self.write(transport, session)
+        // One that is gone past DataSync, one with a record that was refused, and one that never was.
+        try await cloud.storage.base.withTransaction { try $0.setRow("effects", "z", nil) }
+        _ = try await transport.push(
+            PushRequest(session: session, runs: [ContractCloud.run(sent: [ContractCloud.record(6, key: EntityKey("é"), "refuse:no")], first: 6)]))
+        let names = (held.map(\.place) + [EntityPlace(key: "never"), EntityPlace(scope: 8, key: "z")]).sorted()
+        let answer = try await transport.compare(CompareRequest(session: session, logEpoch: 1, type: 1, names: names))
+        #expect(answer.ranges == [])
+        #expect(answer.entries.map(\.place) == held.map(\.place))
+        #expect(answer.entries.filter { $0.digest == nil }.map(\.place.key) == ["z"])
+        #expect(answer.entries.filter { $0.held == .parked }.map(\.place.key) == [EntityKey("é")])
+        #expect(answer.sentAgain == 0)
+    }
+
+    private func sentAgain(_ transport: Transport, _ cloud: ContractCloud) async throws {
+        let opened = try await self.open(transport)
+        let held = try await self.write(transport, opened.session)
+        try await cloud.storage.base.withTransaction { try $0.setRow("effects", "z", nil) }
+        let end = Int64(held.count)
+        let request = CompareRequest(session: opened.session, logEpoch: 1, type: 1, names: held.map(\.place), sendsAgain: true)
+        // As many as one of the cloud's transactions takes.
+        #expect(try await transport.compare(request).sentAgain == 4)
+        var rest = request
+        rest.names.removeFirst(4)
+        #expect(try await transport.compare(rest).sentAgain == 1)
+        let pulled = try await transport.pull(ContractCloud.pull(opened.session))
+        let records = pulled.runs.first?.records.filter { $0.logSeq > end } ?? []
+        #expect(records.map { EntityPlace($0.entity) } == held.map(\.place))
+        #expect(records.map(\.record.payload) == held.map { $0.place.key == "z" ? "delete" : "1" })
+        #expect(records.map(\.isDeletion) == held.map { $0.place.key == "z" })
+        #expect(Set(records.map(\.record.uid)).count == records.count)
+        #expect(records.allSatisfy { $0.record.origin == .cloud && $0.mark != .none })
+    }
+}
+
 // MARK: - The cloud
 
 /// A cloud with two branches, whose business types do what the payloads say.
@@ -572,6 +700,10 @@ private struct ContractCloud: Sendable {
         AcknowledgeRequest(session: session, logEpoch: 1, positions: [:], outcomes: [])
     }
 
+    static func comparison(_ session: SessionID, names: [EntityKey] = [], sendsAgain: Bool = false) -> CompareRequest {
+        CompareRequest(session: session, logEpoch: 1, type: 1, names: names.map { EntityPlace(key: $0) }, sendsAgain: sendsAgain)
+    }
+
     // MARK: - What is in it
 
     func row(_ id: ServerID) async throws -> ServerRow? {
@@ -619,7 +751,7 @@ private struct ContractCloud: Sendable {
 }
 
 /// A business type whose payloads say what is to become of them. All others are applied, and counted by entity.
-private struct ScriptedType: RecordHandler {
+private struct ScriptedType: RecordHandler, StateReader {
     typealias Transaction = InMemoryTransaction
 
     static let table = "effects"
@@ -629,6 +761,14 @@ private struct ScriptedType: RecordHandler {
     init(id: BusinessTypeID, name: String, route: RouteKind) {
         self.definition = BusinessTypeDefinition(id: id, name: name, priority: Int(id.rawValue), route: route)
     }
+
+    var reader: (any StateReader<InMemoryTransaction>)? { self }
+
+    func payloads(of entities: [EntityID], locking: Bool, in transaction: InMemoryTransaction) async throws -> [EntityID: String] {
+        entities.reduce(into: [:]) { $0[$1] = transaction.row(Self.table, $1.key.text) }
+    }
+
+    func deletion(of entity: EntityID) -> String? { "delete" }
 
     /// What no handler should throw.
     private struct BrokenMachine: Error {}

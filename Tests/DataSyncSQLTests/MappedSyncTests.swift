@@ -20,9 +20,15 @@ struct MappedCompany: Sendable {
         return mapping
     }()
 
-    init(_ kind: TestDatabase) async throws {
-        self.cloud = try await Bench(kind, isMigrated: true)
-        self.branch = try await Bench(kind, isMigrated: true)
+    static let branchLines =
+        "create table order_line (`order` bigint not null, line int not null, product varchar(40) not null, qty decimal(10,3) not null, "
+        + "primary key (`order`, line))"
+
+    init(_ kind: TestDatabase) async throws { try await self.init(cloud: kind, branch: kind) }
+
+    init(cloud: TestDatabase, branch: TestDatabase) async throws {
+        self.cloud = try await Bench(cloud, isMigrated: true)
+        self.branch = try await Bench(branch, isMigrated: true)
         try await Shop.create(in: self.cloud)
         try await self.branch.run(
             """
@@ -30,7 +36,7 @@ struct MappedCompany: Sendable {
               shared smallint not null, note varchar(200))
             """,
             "create table orders (id bigint not null primary key, total decimal(12,2) not null, member bigint)",
-            "create table order_line (`order` bigint not null, line int not null, product varchar(40) not null, qty decimal(10,3) not null, primary key (`order`, line))"
+            Self.branchLines
         )
         var limits = SyncLimits()
         limits.retryDelays = [.zero, .zero]
@@ -46,6 +52,20 @@ struct MappedCompany: Sendable {
         try await self.branch.storage.withTransaction { try await $0.insertServer(ServerRow(id: 7, name: "branch", status: .active)) }
         self.agent = try Agent(
             server: 7, storage: self.branch.storage, transport: InMemoryTransport(hub: self.hub, branch: 7), types: branchTypes, limits: limits)
+    }
+
+    /// What the applications have done before: the rows that their outbox speaks of.
+    func applyOwn() async throws {
+        let sides: [(Bench, TypeRegistry<SQLTransaction>, ServerID)] = [(self.branch, self.agent.types, 7), (self.cloud, self.hub.types, 0)]
+        for (bench, types, scope) in sides {
+            try await bench.storage.withTransaction { transaction in
+                for row in try await transaction.outboxRows(after: 0, limit: 10_000, bytesMax: .max).rows {
+                    guard let handler = types[row.head.type], let key = row.key else { continue }
+                    let prepared = try handler.prepare(Bench.record(key.text, row.payload, type: row.head.type), scope: scope)
+                    try await handler.apply([prepared], in: transaction)
+                }
+            }
+        }
     }
 
     /// As an application does: its row, and the outbox row, in one transaction.

@@ -71,6 +71,8 @@ private struct RecordingConnection: SQLConnection {
                 try await storage.withTransaction { transaction in
                     let type = try await MappedType(mapping, in: transaction)
                     try await type.apply([try type.prepare(Bench.record(key, payload, type: mapping.definition.id), scope: 7)], in: transaction)
+                    let id = EntityID(type: mapping.definition.id, scope: 7, key: EntityKey(key))
+                    for locking in [false, true] { _ = try await type.payloads(of: [id], locking: locking, in: transaction) }
                 }
             }
         }

@@ -63,6 +63,7 @@ extension Agent: Service {
     private func loop(_ lease: inout (any StorageLease)?) async throws {
         var failures = 0
         var leaseLostAt: Duration?
+        var comparison: Comparison?
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             var hasMore = false
             var retryAfter: Duration?
@@ -74,7 +75,8 @@ extension Agent: Service {
                 let report = try await self.cycle()
                 if failures > 0 { self.logger.notice("the cloud is reached again", metadata: ["failures": "\(failures)"]) }
                 failures = 0
-                hasMore = report.hasMore
+                let isComparing = try await self.compare(&comparison, asked: requests, after: report)
+                hasMore = report.hasMore || isComparing
                 if !report.isIdle { self.logger.info("cycle", metadata: ["did": "\(report.summary)"]) }
                 await self.note(report, error: nil)
                 try await self.answer(requests, with: AgentReply(report))
@@ -85,11 +87,14 @@ extension Agent: Service {
                 throw error
             } catch {
                 failures += 1
+                // A link that fails now and then must not keep a long comparison from its end.
+                comparison?.failures += 1
+                if let count = comparison?.failures, count >= Self.comparisonFailuresMax { comparison = nil }
                 retryAfter = (error as? DataSyncError)?.retryAfter
                 await self.note(nil, error: error)
                 self.logger.warning(
                     "cycle failed; nothing is lost or counted", metadata: ["error": "\(String(reflecting: error))", "failures": "\(failures)"])
-                try? await self.answer(requests, with: AgentReply(error))
+                try? await self.answer(requests.filter { comparison == nil || $0.request?.verb != .reconcile }, with: AgentReply(error))
             }
             await self.measureVitals()
             let delay = self.schedule.delay(
@@ -126,6 +131,10 @@ extension Agent: Service {
             let reply: AgentReply
             switch request?.verb {
             case .sync: reply = cycleReply
+            case .reconcile:
+                // Carried out step by step, and answered at its end.
+                guard !cycleReply.succeeded else { continue }
+                reply = cycleReply
             case .retry: reply = await self.perform(request) { "it is \(try await self.retryMemo($0, actor: $1).disposition.name) now" }
             case .discard:
                 reply = await self.perform(request) {
@@ -137,6 +146,37 @@ extension Agent: Service {
             await self.environment.passes(.requestPerformed)
             try await self.unit { try await AgentRequest.reply(reply, to: id, in: $0) }
         }
+    }
+
+    private static var comparisonFailuresMax: Int { 3 }
+
+    /// Makes one step of the first comparison that is asked for, between two cycles.
+    /// - Returns: Whether there is more to do at once.
+    private func compare(
+        _ comparison: inout Comparison?, asked requests: [(id: String, request: AgentRequest?)], after cycle: CycleReport
+    ) async throws -> Bool {
+        guard let (id, asked) = requests.first(where: { $0.request?.verb == .reconcile }), let request = asked else {
+            // Nobody waits for it any more.
+            comparison = nil
+            return false
+        }
+        if comparison?.id != id {
+            let types = Set((request.types ?? []).map(BusinessTypeID.init(rawValue:)))
+            do { comparison = Comparison(id: id, work: try self.reconciliation(of: types, repair: request.repair)) } catch {
+                try await self.unit { try await AgentRequest.reply(AgentReply(error), to: id, in: $0) }
+                return true
+            }
+        }
+        guard var work = comparison?.work else { return false }
+        // What was found before something failed is kept.
+        defer { if comparison != nil { comparison?.work = work } }
+        let hasMore = try await self.reconcile(&work, after: cycle, actor: request.actor)
+        comparison?.failures = 0
+        if hasMore { return true }
+        let report = work.report
+        await self.environment.passes(.requestPerformed)
+        try await self.unit { try await AgentRequest.reply(AgentReply(report), to: id, in: $0) }
+        return true
     }
 
     private func perform(_ request: AgentRequest?, _ action: (Int64, String) async throws -> String) async -> AgentReply {
@@ -183,6 +223,14 @@ extension Agent: Service {
 
     /// How the loop is doing, for a health endpoint and a watchdog. Times are in running time of `environment`.
     public var health: AgentHealth { self.state.withLock { $0.health } }
+}
+
+/// A comparison with the cloud that is under way, and the request that asked for it.
+private struct Comparison: Sendable {
+    var id: String
+    var work: Reconciliation
+    /// In a row.
+    var failures = 0
 }
 
 public struct AgentHealth: Hashable, Sendable {

@@ -5,17 +5,22 @@ import FoundationEssentials
 ///
 /// The agent is the one writer of a branch's own tables, so it carries these out itself.
 public struct AgentRequest: Codable, Hashable, Sendable {
-    public enum Verb: String, Codable, Sendable { case sync, retry, discard }
+    public enum Verb: String, Codable, Sendable { case sync, retry, discard, reconcile }
 
     public var verb: Verb
     /// The record, for `retry` and `discard`: its id in `sync_memo`.
     public var memo: Int64?
+    /// For `reconcile`: the business types, all if there are none, and whose state is sent to the other side.
+    public var types: [Int32]?
+    public var repair: ReconcileRepair?
     /// Who asks, for the audit log.
     public var actor: String
 
-    public init(_ verb: Verb, memo: Int64? = nil, actor: String) {
+    public init(_ verb: Verb, memo: Int64? = nil, types: [Int32]? = nil, repair: ReconcileRepair? = nil, actor: String) {
         self.verb = verb
         self.memo = memo
+        self.types = types
+        self.repair = repair
         self.actor = actor
     }
 }
@@ -30,6 +35,8 @@ public struct AgentReply: Codable, Hashable, Sendable {
     /// By disposition, for `sync`.
     public var pushed: [String: Int]?
     public var pulled: [String: Int]?
+    /// For `reconcile`.
+    public var reconciled: ReconcileReport?
 
     public init(_ error: any Error) {
         let error = error as? DataSyncError
@@ -54,6 +61,11 @@ public struct AgentReply: Codable, Hashable, Sendable {
             succeeded: true, message: report.summary,
             pushed: Dictionary(uniqueKeysWithValues: report.pushed.map { ($0.key.name, $0.value) }),
             pulled: Dictionary(uniqueKeysWithValues: report.pulled.map { ($0.key.name, $0.value) }))
+    }
+
+    public init(_ report: ReconcileReport) {
+        self.init(succeeded: true, message: report.summary)
+        self.reconciled = report
     }
 }
 

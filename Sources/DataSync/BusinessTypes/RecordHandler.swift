@@ -25,9 +25,14 @@ public protocol RecordHandler<Transaction>: Sendable {
     /// whenever this throws: ``RecordFault`` or ``IndexedRecordFault`` blame a record, everything else stops the type.
     /// May be called again for the same records after a rollback, so it must do nothing that the transaction cannot undo.
     func apply(_ records: [PreparedRecord], in transaction: Transaction) async throws
+
+    /// What reads back what was applied; nil, the default, where nothing does: then the type cannot be compared with the other side.
+    var reader: (any StateReader<Transaction>)? { get }
 }
 
 extension RecordHandler {
+    public var reader: (any StateReader<Transaction>)? { nil }
+
     public func inspect(_ record: SyncRecord, scope: ServerID?) throws(RecordFault) -> PreparedRecord {
         try self.prepare(record, scope: scope)
     }

@@ -134,4 +134,9 @@ public struct EntityState: Hashable, Sendable {
         self.audience = audience
         self.isDeleted = isDeleted
     }
+
+    /// Whether `server` may know of it: it gets its records, or named it.
+    public func isVisible(to server: ServerID) -> Bool {
+        self.audience.contains(server) || (self.id.scope.isBranch && self.id.scope == server)
+    }
 }

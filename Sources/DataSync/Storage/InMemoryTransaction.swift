@@ -500,6 +500,15 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { state in ids.reduce(into: [:]) { $0[$1] = state.entities[$1] } }
     }
 
+    public func entities(ofType type: BusinessTypeID, in range: EntityRange, for reader: ServerID?, limit: Int) async throws -> [EntityState] {
+        self.read { state in
+            let found = state.entities.values.filter { entity in
+                entity.id.type == type && range.contains(EntityPlace(entity.id)) && (reader.map { entity.isVisible(to: $0) } ?? true)
+            }
+            return Array(found.sorted { $0.id < $1.id }.prefix(limit))
+        }
+    }
+
     public func insertEntities(_ states: [EntityState]) async throws {
         try self.write { state in
             for entity in states {

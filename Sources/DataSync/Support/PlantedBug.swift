@@ -140,6 +140,15 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     /// A branch may change what it does not see.
     case noEntitlement
 
+    // MARK: - Comparing
+
+    /// All states have the same digest.
+    case digestIgnoresPayload
+    /// A difference counts at once, whatever is on its way.
+    case differenceCountsAtOnce
+    /// What is not for a branch is compared with it all the same.
+    case foreignEntitiesCompared
+
     // MARK: - Time
 
     /// Waits between tries are measured by the wall clock.

@@ -29,6 +29,10 @@ public struct InMemoryTransport<CloudStorage: SyncStorage>: SyncTransport {
         try await self.call("recover") { try await self.hub.recover(request, from: self.branch) }
     }
 
+    public func compare(_ request: CompareRequest) async throws -> CompareAnswer {
+        try await self.call("compare") { try await self.hub.compare(request, from: self.branch) }
+    }
+
     /// What ails the cloud's storage is no fault of the branch's own, and must not be taken for one: as over a network,
     /// it is the cloud that is away.
     private func call<Answer>(_ operation: StaticString, _ body: () async throws -> Answer) async throws -> Answer {

@@ -1,4 +1,4 @@
-/// How a branch speaks to the cloud: five questions, each with its answer.
+/// How a branch speaks to the cloud: six questions, each with its answer.
 ///
 /// Conforming types must pass `TransportContract` of DataSyncTesting.
 ///
@@ -18,6 +18,8 @@ public protocol SyncTransport: Sendable {
     func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer
     /// Asks what the cloud has received under numbers that this branch does not know any more, and in the end for a new epoch.
     func recover(_ request: RecoverRequest) async throws -> RecoverAnswer
+    /// Asks what the cloud's tables hold of entities that are for this branch, and, if the branch wishes so, for that to be sent again.
+    func compare(_ request: CompareRequest) async throws -> CompareAnswer
 }
 
 /// The version of the messages below. Both sides must speak it; a field that one side does not know is passed over.

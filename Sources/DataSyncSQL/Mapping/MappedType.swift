@@ -10,12 +10,12 @@ public struct MappedType: RecordHandler {
     public let definition: BusinessTypeDefinition
     /// What works, but should be known. For the operator, in whole sentences.
     public let warnings: [String]
-    private let mapping: TypeMapping
-    private let root: MappedTable
-    private let children: [Child]
+    let mapping: TypeMapping
+    let root: MappedTable
+    let children: [Child]
     private let sharedPosition: Int?
 
-    private struct Child: Sendable {
+    struct Child: Sendable {
         var wire: String
         var table: MappedTable
     }

@@ -147,6 +147,10 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     /// Whether the cloud's database was put back, and nobody has declared that yet.
     private var isDeclaring = false
     private(set) var cycles = 0
+    /// What the comparison of each branch with the cloud said, once all has come to rest; nil before that.
+    private var comparisons: [ServerID: ReconcileReport]?
+    /// Differences that a comparison found while everything was under way: nobody here changes anything past DataSync.
+    private var falseDifferences: [String] = []
     private var lastToken = 0
     /// Until when little is done.
     private var nightEnd: Int64 = 0
@@ -245,6 +249,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
                 }
                 self.cycles += 1
                 _ = try await agent.cycle()
+                try await self.compareSometimes(agent)
             } catch let error as DataSyncError where error.code == .leaseLost || error.code == .leaseHeld {
                 break
             } catch is CancellationError {
@@ -258,6 +263,21 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         await lease?.release()
         // Ends as a program does that is started again by whoever watches over it.
         process.hasEnded = true
+    }
+
+    /// Compares a branch's tables with the cloud's: once at the end, and in some companies now and then before.
+    private func compareSometimes(_ agent: Agent<SimulatedStorage, SimulatedLink>) async throws {
+        if let comparisons = self.comparisons {
+            if comparisons[agent.id] == nil { self.comparisons?[agent.id] = try await agent.reconcile(actor: "simulation") }
+            return
+        }
+        // A restored server may have lost what others hold.
+        guard !self.isHealed, self.restored == nil, self.poison.isMultiple(of: 4) else { return }
+        // Not drawn from the executor: the other three in four companies fare as if there were no comparisons.
+        var generator = SeededGenerator(seed: self.poison &+ UInt64(self.cycles))
+        guard Int.random(in: 0..<10, using: &generator) == 0 else { return }
+        let report = try await agent.reconcile(actor: "simulation")
+        self.falseDifferences += report.differences.filter { $0.kind != .heldUp }.map { "\($0.kind.rawValue) \($0.entity) of type \($0.type) at \(agent.id)" }
     }
 
     private func startApplication(_ server: ServerID) {
@@ -386,6 +406,45 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         return RestoreChecker(
             restored: restored, branches: self.branches,
             states: Dictionary(uniqueKeysWithValues: self.servers.map { ($0, self.database($0).state) }), written: written)
+    }
+
+    // MARK: - Comparing
+
+    /// From now on each agent compares its branch with the cloud, once.
+    func beginComparing() { self.comparisons = [:] }
+
+    var hasCompared: Bool { self.comparisons?.count == self.branches.count }
+
+    /// What is wrong with what the comparisons said. They must find what differs, as anybody sees who looks into both databases, and nothing else.
+    func comparisonFaults() -> [String] {
+        var faults = self.falseDifferences.map { "a comparison says, while all is under way: \($0)" }
+        let cloud = self.database(.cloud).state
+        for branch in self.branches {
+            guard let report = self.comparisons?[branch] else {
+                faults.append("branch \(branch) was not compared")
+                continue
+            }
+            let own = self.database(branch).state
+            let known = Set(cloud.entities.values.filter { $0.isVisible(to: branch) }.map(\.id)).union(own.entities.keys)
+            let different = known.filter { id in
+                let definition = SimulatedType.definition(of: id.type)
+                guard definition.kind == .state, definition.route != .up else { return false }
+                let (table, row) = (definition.name, SimulatedType.row(of: id))
+                return cloud.tables[table]?[row] != own.tables[table]?[row]
+            }
+            let said = Set(
+                report.differences.map { EntityID(type: BusinessTypeID(rawValue: $0.type), scope: ServerID(rawValue: $0.scope), key: EntityKey($0.entity)) })
+            for id in different.subtracting(said).sorted() { faults.append("\(id) differs at \(branch), and its comparison does not say so") }
+            for id in said.subtracting(different).sorted() { faults.append("the comparison of \(branch) says that \(id) differs") }
+            guard self.restored == nil else { continue }
+            for found in report.differences where found.kind != .heldUp {
+                faults.append("\(found.entity) of type \(found.type) differs at \(branch) for no reason")
+            }
+            if report.types.contains(where: { $0.moving > 0 || $0.wasStopped }) {
+                faults.append("the comparison of \(branch) came to no end: \(report.summary)")
+            }
+        }
+        return faults
     }
 
     // MARK: - Faults

@@ -160,4 +160,8 @@ public struct SimulatedLink: SyncTransport {
     public func recover(_ request: RecoverRequest) async throws -> RecoverAnswer {
         try await self.network.call(from: self.branch, session: request.session.number, operation: "recover") { try await $0.recover(request) }
     }
+
+    public func compare(_ request: CompareRequest) async throws -> CompareAnswer {
+        try await self.network.call(from: self.branch, session: request.session.number, operation: "compare") { try await $0.compare(request) }
+    }
 }

@@ -311,6 +311,10 @@ extension SimulatedTransaction {
 
     public func entities(_ ids: [EntityID]) async throws -> [EntityID: EntityState] { try await self.read { try await $0.entities(ids) } }
 
+    public func entities(ofType type: BusinessTypeID, in range: EntityRange, for reader: ServerID?, limit: Int) async throws -> [EntityState] {
+        try await self.read { try await $0.entities(ofType: type, in: range, for: reader, limit: limit) }
+    }
+
     public func insertEntities(_ states: [EntityState]) async throws {
         for state in states { self.wroteEntities.insert(state.id) }
         try await self.write(states.map { .entity($0.id) }) { try await $0.insertEntities(states) }

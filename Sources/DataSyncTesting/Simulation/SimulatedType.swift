@@ -39,7 +39,7 @@ protocol SimulatedConduct: AnyObject, Sendable {
 
 /// A type of the simulated fleet: one for each route, and one of actions. A row of its table holds the token of the last change;
 /// of an action type there is one for each action, with how often it took effect.
-struct SimulatedType: RecordHandler {
+struct SimulatedType: RecordHandler, StateReader {
     typealias Transaction = SimulatedTransaction
 
     let definition: BusinessTypeDefinition
@@ -110,4 +110,19 @@ struct SimulatedType: RecordHandler {
             return true
         }
     }
+
+    // MARK: - Reading back
+
+    var reader: (any StateReader<SimulatedTransaction>)? { self }
+
+    func payloads(of entities: [EntityID], locking: Bool, in transaction: SimulatedTransaction) async throws -> [EntityID: String] {
+        let table = self.definition.name
+        if locking { try await transaction.lock(entities.map { .row(table, Self.row(of: $0)) }) }
+        let rows = try await transaction.rows(table)
+        return entities.reduce(into: [:]) { payloads, entity in
+            if let token = rows[Self.row(of: entity)] { payloads[entity] = "set:\(token)" }
+        }
+    }
+
+    func deletion(of entity: EntityID) -> String? { "delete:0" }
 }

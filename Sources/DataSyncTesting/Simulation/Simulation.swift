@@ -62,6 +62,7 @@ public enum Simulation {
         }
         if isAtRest {
             Self.checkQuiet(fleet, &checker)
+            Self.checkComparisons(fleet, &checker)
         } else {
             for what in unfinished { checker.add(HistoryChecker.Violation(.liveness, what)) }
         }
@@ -85,6 +86,18 @@ public enum Simulation {
         let again = try self.run(seed: report.seed)
         let shifted = try self.run(seed: report.seed, clockShift: 10 * 365 * 86_400_000)
         return HistoryChecker.violations(of: report, again: again, shifted: shifted)
+    }
+
+    /// Has every branch compare what it holds with the cloud.
+    private static func checkComparisons(_ fleet: SimulatedFleet, _ checker: inout HistoryChecker) {
+        fleet.beginComparing()
+        let lastMoment = fleet.executor.now + 600_000_000
+        while !fleet.hasCompared, fleet.executor.now < lastMoment {
+            let next = fleet.executor.now + 1_000_000
+            fleet.executor.run(stepsMax: 1_000_000) { fleet.executor.now >= next }
+            fleet.keepRunning()
+        }
+        for fault in fleet.comparisonFaults() { checker.add(HistoryChecker.Violation(.convergence, fault)) }
     }
 
     /// Lets what was said last be heard, and then sees whether anything else is written or asked.

@@ -14,6 +14,7 @@ import Testing
         func pull(_ request: PullRequest) async throws -> PullAnswer { try await self.base.pull(request) }
         func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { try await self.base.acknowledge(request) }
         func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
+        func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
     }
 
     private static let one = Outcome.applied(version: 1)
@@ -55,6 +56,7 @@ import Testing
             func pull(_ request: PullRequest) async throws -> PullAnswer { PullAnswer(runs: self.runs) }
             func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { AcknowledgeAnswer() }
             func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
+            func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
         }
         let company = try await Company(branches: [1])
         let (first, second) = (try Sample.log(.product, 1, place: 1), try Sample.log(.product, 2, place: 2))

@@ -19,6 +19,7 @@ final class Conduct: Sendable {
         var isVague = false
         var die: (@Sendable () -> Void)?
         var deaths = 0
+        var readingError: DataSyncError?
     }
     private let state = Mutex(State())
 
@@ -40,6 +41,12 @@ final class Conduct: Sendable {
 
     /// How often a record ended it.
     var deaths: Int { self.state.withLock { $0.deaths } }
+
+    /// What reading a table back throws here.
+    var readingError: DataSyncError? {
+        get { self.state.withLock { $0.readingError } }
+        set { self.state.withLock { $0.readingError = newValue } }
+    }
 
     /// The texts that were taken in handlers here, in order, those of rolled back transactions too.
     var applied: [String] { self.state.withLock { $0.applied } }

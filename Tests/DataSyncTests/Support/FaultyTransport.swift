@@ -27,6 +27,10 @@ struct FaultyTransport: SyncTransport {
         try await self.carry(.recover, request) { try await self.base.recover($0) }
     }
 
+    func compare(_ request: CompareRequest) async throws -> CompareAnswer {
+        try await self.carry(.compare, request) { try await self.base.compare($0) }
+    }
+
     private func carry<Request: WireMessage, Answer: WireMessage>(
         _ call: FaultyLink.Call, _ request: Request, _ perform: (Request) async throws -> Answer
     ) async throws -> Answer {
@@ -46,7 +50,7 @@ struct FaultyTransport: SyncTransport {
 
 /// One branch's link: what a test does in the gaps of an exchange.
 final class FaultyLink: Sendable {
-    enum Call: Hashable, Sendable { case open, push, pull, acknowledge, recover }
+    enum Call: Hashable, Sendable { case open, push, pull, acknowledge, recover, compare }
     enum Moment: Hashable, Sendable {
         /// The request is on its way.
         case before(Call)

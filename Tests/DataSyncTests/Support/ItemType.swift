@@ -6,7 +6,7 @@ struct Item: Codable, Sendable, Equatable {
 }
 
 /// A type for each route, and two of actions.
-struct ItemType: BusinessType {
+struct ItemType: ReadableBusinessType {
     let id: BusinessTypeID
     let name: String
     var kind: RecordKind = .state
@@ -50,6 +50,15 @@ struct ItemType: BusinessType {
             let name = "\(self.key(of: item))/\(item.text)"
             let count = transaction.row(self.name, name).flatMap { Int($0) } ?? 0
             try transaction.setRow(self.name, name, "\(count + 1)")
+        }
+    }
+
+    func states(of entities: [EntityID], locking: Bool, in transaction: InMemoryTransaction) async throws -> [EntityID: Item] {
+        if let error = self.conduct.readingError { throw error }
+        let rows = transaction.rows(self.name)
+        return entities.reduce(into: [:]) { states, entity in
+            guard let text = rows[entity.key.text], let id = entity.key.text.split(separator: ":").last.flatMap({ Int($0) }) else { return }
+            states[entity] = Item(id: id, text: text)
         }
     }
 

@@ -7,7 +7,7 @@ struct Member: Codable, Sendable, Equatable {
 }
 
 /// Members: shared ones go to every branch, the others only back to where they came from.
-struct MemberType: BusinessType {
+struct MemberType: ReadableBusinessType {
     let id: BusinessTypeID = 1
     let name = "member"
     let priority = 10
@@ -23,6 +23,14 @@ struct MemberType: BusinessType {
             try self.write(member, in: transaction)
         case .delete(let key): try transaction.setRow(self.name, key.text, nil)
         case .act: throw RecordFault.refused("not an action")
+        }
+    }
+
+    func states(of entities: [EntityID], locking: Bool, in transaction: InMemoryTransaction) async throws -> [EntityID: Member] {
+        let rows = transaction.rows(self.name)
+        return entities.reduce(into: [:]) { states, entity in
+            guard let parts = rows[entity.key.text]?.split(separator: "/"), let id = Int(entity.key.text.dropFirst(7)) else { return }
+            states[entity] = Member(id: id, name: String(parts[0]), isShared: parts[1] == "true")
         }
     }
 

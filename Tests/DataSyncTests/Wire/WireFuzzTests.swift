@@ -86,16 +86,26 @@ import Testing
             outcomes: [NumberedOutcome(record: RecordNumber(type: 2, epoch: 1, number: 1), outcome: Outcome(.parked, reason: .refused, attempts: 1))]
         ).body
         let recover = RecoverRequest(session: session, epoch: 1, after: [2: 0, 6: 1]).body
+        let empty = StateDigest(of: [])
+        let compare = CompareRequest(
+            session: session, logEpoch: 1, type: 2,
+            ranges: [
+                ComparedRange(range: EntityRange(upTo: EntityPlace(key: "product:1")), count: 0, digest: empty),
+                ComparedRange(range: EntityRange(after: EntityPlace(key: "product:2")), count: 1, digest: empty),
+            ], names: [EntityPlace(key: "product:1"), EntityPlace(scope: 2, key: "product:2")], sendsAgain: true
+        ).body
         var answered = 0
-        for _ in 0..<1_500 {
-            var body = [push, push, pull, acknowledge, recover].randomElement(using: &generator)!
-            let (isPush, isPull, isRecover) = (body == push, body == pull, body == recover)
+        for _ in 0..<1_800 {
+            var body = [push, push, pull, acknowledge, recover, compare].randomElement(using: &generator)!
+            let (isPush, isPull, isRecover, isCompare) = (body == push, body == pull, body == recover, body == compare)
             self.mutate(&body, using: &generator)
             do {
                 if isPush {
                     _ = try await transport.push(PushRequest(body: body))
                 } else if isPull {
                     _ = try await transport.pull(PullRequest(body: body))
+                } else if isCompare {
+                    _ = try await transport.compare(CompareRequest(body: body))
                 } else if isRecover {
                     let request = try RecoverRequest(body: body)
                     // A new epoch would end the session of all the others.
@@ -108,7 +118,7 @@ import Testing
                 #expect([.peerInvalid, .tooLarge, .fenced, .diverged].contains(error.code), "\(String(reflecting: error))")
             }
         }
-        #expect(answered > 100, "\(answered) of 1,500 were answered")
+        #expect(answered > 100, "\(answered) of 1,800 were answered")
         _ = try await company.hub.retryDue()
     }
 }

@@ -48,6 +48,8 @@ import Testing
         check(AcknowledgeRequest.self)
         check(RecoverRequest.self)
         check(RecoverAnswer.self)
+        check(CompareRequest.self)
+        check(CompareAnswer.self)
         check(ErrorAnswer.self)
     }
 

@@ -88,11 +88,30 @@ enum WireSample {
             Receipt(epoch: 1, type: 7, firstSynID: 1, run: Fingerprint(rawValue: .max), uids: [Self.uid, .void], time: 0),
             Receipt(epoch: .max, type: 8, firstSynID: 5, run: .none, uids: [], time: 0),
         ], outcomes: Self.numbered, hasMore: true, epoch: .max)
+    static let place = EntityPlace(scope: ServerID(rawValue: .max), key: Self.longKey)
+    static let digest = StateDigest(high: .max, low: 1)
+    static let compareRequest = CompareRequest(
+        session: Self.session, logEpoch: .min, type: BusinessTypeID(rawValue: .max),
+        ranges: [
+            ComparedRange(range: EntityRange(upTo: Self.place), count: 0, digest: Self.digest),
+            ComparedRange(range: EntityRange(after: Self.place, upTo: Self.place), count: .max, digest: StateDigest(high: 0, low: 0)),
+            ComparedRange(range: EntityRange(after: EntityPlace(key: Self.key)), count: 1, digest: Self.digest),
+        ], names: [EntityPlace(key: Self.key), Self.place], sendsAgain: true)
+    static let comparedEntities =
+        [
+            ComparedEntity(place: Self.place, digest: Self.digest, version: .max, isMoving: true, held: .dead),
+            ComparedEntity(place: EntityPlace(key: Self.key), digest: nil),
+        ] + Disposition.allCases.map { ComparedEntity(place: Self.place, digest: nil, held: $0) }
+    static let compareAnswer = CompareAnswer(
+        ranges: [
+            ComparedRangeAnswer(), ComparedRangeAnswer(entries: []), ComparedRangeAnswer(entries: Self.comparedEntities, end: Self.place),
+        ], entries: Self.comparedEntities, sentAgain: .max)
     static let errorAnswer = ErrorAnswer(DataSyncError(.storageBusy, operation: "x", retryAfter: .milliseconds(1_500)))
 
     static let all: [any WireMessage & Hashable] = [
         openRequest, openAnswer, pushRequest, pushAnswer, pullRequest, pullAnswer, acknowledgeRequest, AcknowledgeAnswer(), errorAnswer,
-        recoverRequest, recoverAnswer, RecoverAnswer(epoch: 1),
+        recoverRequest, recoverAnswer, RecoverAnswer(epoch: 1), compareRequest, compareAnswer, CompareAnswer(isComparable: false),
+        CompareRequest(session: session, logEpoch: 1, type: 1),
         PullAnswer(), PushAnswer(runs: []), PushRequest(session: session, runs: []),
         AcknowledgeRequest(session: session, logEpoch: 1, positions: [:], outcomes: []),
     ]
