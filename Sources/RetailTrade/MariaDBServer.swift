@@ -65,6 +65,26 @@ public final class MariaDBServer: @unchecked Sendable {  // used by one task, or
         self.process = nil
     }
 
+    /// Copies its data, while it does not run.
+    func copyData(to copy: URL) throws {
+        try? FileManager.default.removeItem(at: copy)
+        try FileManager.default.createDirectory(at: copy, withIntermediateDirectories: true)
+        try self.copy(from: self.folder.appending(path: "data"), to: copy)
+    }
+
+    /// Puts a copy in the place of its data, while it does not run.
+    func putBackData(from copy: URL) throws {
+        let data = self.folder.appending(path: "data")
+        // The folder itself may be where a disk is mounted.
+        for name in try FileManager.default.contentsOfDirectory(atPath: data.path) { try FileManager.default.removeItem(at: data.appending(path: name)) }
+        try self.copy(from: copy, to: data)
+    }
+
+    private func copy(from source: URL, to target: URL) throws {
+        let result = try CommandResult.of("/usr/bin/env", ["cp", "-a", "\(source.path)/.", target.path], in: self.folder)
+        guard result.status == 0 else { throw TradeError("the data of a database could not be copied: \(result.complaints)") }
+    }
+
     /// Stops it where it is (SIGSTOP), or has it go on (SIGCONT).
     public func freeze(_ isFrozen: Bool) {
         guard let process = self.process, process.isRunning else { return }

@@ -11,6 +11,7 @@ struct Torture: AsyncParsableCommand {
     @Option(help: "The folder with the data.") var data: String
     @Option(help: "An empty folder with a short path.") var work: String
     @Option(help: "How long, before everything may come to rest.") var minutes = 5
+    @Flag(help: "Databases are not put back to copies.") var withoutRestores = false
     @Option(help: "Decides what fails, and when; not how the processes are scheduled.") var seed: UInt64?
 
     func run() async throws {
@@ -18,12 +19,12 @@ struct Torture: AsyncParsableCommand {
         print("torture: seed \(seed)")
         let siege = Siege(
             data: try RetailData(folder: URL(filePath: self.data)), folder: URL(filePath: self.work), programs: self.programs, seed: seed, killsMin: 1,
-            duration: .seconds(60 * self.minutes), means: .everything)
+            duration: .seconds(60 * self.minutes), means: .everything, isRestoring: !self.withoutRestores)
         let outcome = try await siege.run()
         let comparison = outcome.comparison
         for line in (outcome.mishaps + comparison.differences + comparison.doubled).prefix(40) { print(line) }
         let missing = comparison.differences.count { $0.contains(" is missing ") }
-        print("torture: \(outcome.kinds) rows_compared=\(comparison.rows)")
+        print("torture: \(outcome.kinds) gone=\(outcome.gone) lost_and_back=\(outcome.lostAndBack) rows_compared=\(comparison.rows)")
         print(
             "torture: kills=\(outcome.programKills + outcome.databaseKills) cuts=\(outcome.cuts) records=\(outcome.up + outcome.down) "
                 + "lost=\(missing + outcome.dead) doubled=\(comparison.doubled.count) diverged=\(comparison.differences.count - missing)")

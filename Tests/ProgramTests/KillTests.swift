@@ -24,12 +24,13 @@ extension WithPrograms {
             }
         }
 
-        /// Two replicas of the cloud; connections cut, exchanges tampered with, programs and databases stopped, disks full. About a minute.
+        /// Two replicas of the cloud; connections cut, exchanges tampered with, programs and databases stopped, disks full, databases put back to
+        /// copies. About a minute.
         @Test(.enabled(if: Programs.hasMariaDB, Programs.mariaDBHint))
         func whateverElseFailsLosesNothingEither() async throws {
             try await Programs.withFolder { folder in
                 let data = try RetailData(folder: Programs.demoData)
-                let outcome = try await self.tradeUnderFire(data, kills: 12, in: folder, duration: .seconds(40), means: .everything)
+                let outcome = try await self.tradeUnderFire(data, kills: 12, in: folder, duration: .seconds(40), means: .everything, isRestoring: true)
                 #expect(outcome.cuts > 0)
                 #expect(outcome.exchanges.values.reduce(0, +) > 0)
             }
@@ -37,11 +38,12 @@ extension WithPrograms {
 
         @discardableResult
         private func tradeUnderFire(
-            _ data: RetailData, kills: Int, in folder: URL, duration: Duration = .zero, means: Siege.Means = .kills
+            _ data: RetailData, kills: Int, in folder: URL, duration: Duration = .zero, means: Siege.Means = .kills, isRestoring: Bool = false
         ) async throws -> Siege.Outcome {
             print("kills: seed \(Self.seed) (DATASYNC_TEST_SEED=\(Self.seed) plays it again)")
             let siege = Siege(
-                data: data, folder: folder, programs: Programs.folder, seed: Self.seed, killsMin: kills, duration: duration, means: means)
+                data: data, folder: folder, programs: Programs.folder, seed: Self.seed, killsMin: kills, duration: duration, means: means,
+                isRestoring: isRestoring)
             let outcome = try await siege.run()
             #expect(outcome.comparison.differences == [])
             #expect(outcome.comparison.doubled == [])
@@ -49,7 +51,7 @@ extension WithPrograms {
             #expect(outcome.dead == 0)
             #expect(outcome.mishaps == [])
             print(
-                "kills: \(outcome.kinds), \(outcome.up) records up, \(outcome.down) down, \(outcome.comparison.rows) rows compared")
+                "kills: \(outcome.kinds), \(outcome.gone) gone, \(outcome.up) records up, \(outcome.down) down, \(outcome.comparison.rows) rows compared")
             return outcome
         }
     }

@@ -19,6 +19,10 @@ public struct Siege: Sendable {
         public var exchanges: [String: Int] = [:]
         /// Programs that ended as no fault from outside explains.
         public var mishaps: [String] = []
+        /// Orders that a database lost when it was put back, and that nobody else had: they are left out of everything else.
+        public var gone = 0
+        /// Orders that a database lost so, and that had to come back.
+        public var lostAndBack = 0
         public var up = 0
         public var down = 0
         public var dead = 0
@@ -42,12 +46,16 @@ public struct Siege: Sendable {
     public var folder: URL
     public var programs: String
     public var seed: UInt64
-    /// At least so many kills, and at least so long.
+    /// At least so many kills, and at least so long; and one restore, if there are any.
     public var killsMin: Int
     public var duration: Duration
     public var means: Means
+    /// Whether database servers are put back to copies of their data, too.
+    public var isRestoring: Bool
 
-    public init(data: RetailData, folder: URL, programs: String, seed: UInt64, killsMin: Int, duration: Duration = .zero, means: Means) {
+    public init(
+        data: RetailData, folder: URL, programs: String, seed: UInt64, killsMin: Int, duration: Duration = .zero, means: Means, isRestoring: Bool = false
+    ) {
         self.data = data
         self.folder = folder
         self.programs = programs
@@ -55,6 +63,7 @@ public struct Siege: Sendable {
         self.killsMin = killsMin
         self.duration = duration
         self.means = means
+        self.isRestoring = isRestoring
     }
 
     public func run() async throws -> Outcome {
@@ -78,6 +87,7 @@ public struct Siege: Sendable {
             visiblePort: obstacles?.port, branchSettings: "http:\n  deadline: 5s\n")
         let replica = company.cloud.replica(2, port: ports.second)
         let tally = SiegeTally()
+        let ledger = Ledger()
         do {
             try company.open()
             if self.means == .everything {
@@ -86,13 +96,18 @@ public struct Siege: Sendable {
             }
             obstacles?.disturb()
             var outcome = Outcome()
-            let targets = self.targets(company, replica, [cloudServer, branchServer], tally)
-            try await self.besiege(company, targets.programs, targets.databases, obstacles, tally)
+            let targets = Targets(
+                self, company, replica, tally, cloud: DatabaseTarget(server: cloudServer, isVaried: self.means == .everything, tally: tally),
+                branches: DatabaseTarget(server: branchServer, isVaried: self.means == .everything, tally: tally))
+            try await self.besiege(company, targets, obstacles, ledger, tally)
             outcome.counts = tally.counts.merging(obstacles?.connections ?? [:]) { $1 }
             outcome.mishaps = tally.mishaps
             outcome.exchanges = obstacles?.exchanges ?? [:]
-            outcome.comparison = try await company.compare()
+            outcome.comparison = try await company.compare(records: ledger.records)
+            try await self.compare(company, with: ledger, &outcome)
+            for name in outcome.comparison.names.sorted().prefix(5) { print(try await company.story(of: name).joined(separator: "\n")) }
             (outcome.up, outcome.down) = try await company.traffic()
+            if self.isRestoring { outcome.up = try await self.arrived(company, ledger) }
             outcome.dead = try await company.cloud.count("select count(*) from sync_memo where disposition = 6")
             replica.stop()
             await company.close()
@@ -104,59 +119,114 @@ public struct Siege: Sendable {
         }
     }
 
-    private func targets(
-        _ company: Company, _ replica: Daemon, _ servers: [MariaDBServer], _ tally: SiegeTally
-    ) -> (programs: [any SiegeTarget], databases: [any SiegeTarget]) {
-        let isVaried = self.means == .everything
-        var programs = (company.branches + [company.cloud]).map { site in
-            ProgramTarget(
-                name: site.isCloud ? "the cloud" : "branch \(site.id)", daemon: site.daemon, kill: site.isCloud ? .replicaKills : .agentKills,
-                isFreezing: isVaried, tally: tally)
+    /// What was sold must be at its branch and at the cloud, but for what is gone.
+    private func compare(_ company: Company, with ledger: Ledger, _ outcome: inout Outcome) async throws {
+        outcome.gone = ledger.goneCount
+        outcome.lostAndBack = ledger.lostCount
+        let arrived = try await company.cloud.orders()
+        for branch in company.branches {
+            let there = try await branch.orders()
+            for order in ledger.orders(of: branch.id) where !there.contains(order) || !arrived.contains(order) {
+                // One that is missing on one side is in the list already.
+                guard outcome.comparison.names.insert("order:\(order)").inserted else { continue }
+                outcome.comparison.differences.append("order \(order) is missing at branch \(branch.id) and at the cloud, and was sold")
+            }
         }
-        if isVaried { programs.append(ProgramTarget(name: "replica 2", daemon: replica, kill: .replicaKills, isFreezing: true, tally: tally)) }
-        return (programs, servers.map { DatabaseTarget(server: $0, isVaried: isVaried, tally: tally) })
+    }
+
+    /// Records that went up. What was sent and then lost with a branch's outbox is not in it any more.
+    private func arrived(_ company: Company, _ ledger: Ledger) async throws -> Int {
+        let orders = company.branches.reduce(0) { $0 + ledger.orders(of: $1.id).count }
+        return orders + (try await company.cloud.count("select count(*) from sync_log where business_type = 2 and origin <> 0"))
+    }
+
+    /// Everything that is struck.
+    private struct Targets {
+        var agents: [ProgramTarget]
+        var replicas: [ProgramTarget]
+        var cloud: DatabaseTarget
+        var branches: DatabaseTarget
+
+        init(_ siege: Siege, _ company: Company, _ replica: Daemon, _ tally: SiegeTally, cloud: DatabaseTarget, branches: DatabaseTarget) {
+            let isVaried = siege.means == .everything
+            self.agents = company.branches.map { site in
+                ProgramTarget(name: "branch \(site.id)", daemon: site.daemon, kill: .agentKills, isFreezing: isVaried, tally: tally)
+            }
+            self.replicas = [ProgramTarget(name: "the cloud", daemon: company.cloud.daemon, kill: .replicaKills, isFreezing: isVaried, tally: tally)]
+            if isVaried { self.replicas.append(ProgramTarget(name: "replica 2", daemon: replica, kill: .replicaKills, isFreezing: true, tally: tally)) }
+            self.cloud = cloud
+            self.branches = branches
+        }
+
+        /// Each with the time after which it is struck again: however many there are, something is struck every second or two.
+        var strikes: [(target: any SiegeTarget, seconds: Double)] {
+            let programs = self.agents + self.replicas
+            var strikes: [(target: any SiegeTarget, seconds: Double)] = [(self.cloud, 10), (self.branches, 10)]
+            for program in programs { strikes.append((program, 1.8 * Double(programs.count))) }
+            return strikes
+        }
     }
 
     /// Lets the company trade under fire, and come to rest afterwards.
     private func besiege(
-        _ company: Company, _ programs: [any SiegeTarget], _ databases: [any SiegeTarget], _ obstacles: SiegeObstacles?, _ tally: SiegeTally
+        _ company: Company, _ targets: Targets, _ obstacles: SiegeObstacles?, _ ledger: Ledger, _ tally: SiegeTally
     ) async throws {
         let isEnough = Flag()
         let isCrowded = Flag()
         let isCeased = Flag()
         let isOver = Flag()
+        let gates = Dictionary(uniqueKeysWithValues: (company.branches + [company.cloud]).map { ($0.id, Gate()) })
+        let pace: Duration = self.duration > .zero ? .milliseconds(5 * company.branches.count) : .zero
+        let applications = Applications(company: company, data: self.data, ledger: ledger, pace: pace, gates: gates) {
+            isCrowded.isRaised && !isEnough.isRaised
+        }
         let start = ContinuousClock.now
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { isOver.raise() }
-            // However many there are, something is struck every second or two.
-            let strikes = programs.map { ($0, 1.8 * Double(programs.count)) } + databases.map { ($0, 5 * Double(databases.count)) }
-            for (index, (target, seconds)) in strikes.enumerated() {
+            for (index, (target, seconds)) in targets.strikes.enumerated() {
                 let dice = Dice(seed: self.seed &+ UInt64(index) &* 1_000)
                 group.addTask { try await Self.strike(target, every: seconds, dice, ceasing: isCeased, until: isOver) }
             }
-            // What piles up must be carried before it can be compared: who is far ahead of the programs rests.
+            // What piles up must be carried before it can be compared, and before a restored database is whole again: who is far ahead of
+            // the programs rests.
+            let backlogMax = self.isRestoring ? 3_000 : 12_000
             group.addTask {
                 while !isEnough.isRaised {
-                    if let backlog = try? await company.backlog() { isCrowded.raise(backlog > 12_000) }
+                    if let backlog = try? await company.backlog() { isCrowded.raise(backlog > backlogMax) }
                     try await Task.sleep(for: .milliseconds(200))
                 }
             }
             group.addTask {
-                while start.duration(to: .now) < self.duration || tally.kills < self.killsMin { try await Task.sleep(for: .milliseconds(100)) }
+                while start.duration(to: .now) < self.duration || tally.kills < self.killsMin || self.isRestoring && tally.restores == 0 {
+                    try await Task.sleep(for: .milliseconds(100))
+                }
                 isEnough.raise()
             }
             group.addTask {
                 defer { isOver.raise() }
-                let pace: Duration = self.duration > .zero ? .milliseconds(5 * company.branches.count) : .zero
-                let applications = Applications(company: company, data: self.data, pace: pace) { isCrowded.isRaised && !isEnough.isRaised }
+                async let restoring: Void = self.restore(company, targets, gates, ledger, tally, until: isEnough)
                 try await applications.trade(until: { isEnough.isRaised })
                 while !isEnough.isRaised { try await Task.sleep(for: .milliseconds(100)) }
+                try await restoring
                 isCeased.raise()
                 obstacles?.heal()
+                if tally.counts[.cloudRestores] != nil { try await applications.repriceOnceMore() }
                 try await company.settle(within: 900)
             }
             for try await _ in group {}
         }
+    }
+
+    private func restore(
+        _ company: Company, _ targets: Targets, _ gates: [Int32: Gate], _ ledger: Ledger, _ tally: SiegeTally, until isEnough: Flag
+    ) async throws {
+        guard self.isRestoring else { return }
+        let restorer = Restorer(
+            company: company, ledger: ledger, gates: gates,
+            cloud: Restorer.Side(database: targets.cloud, programs: targets.replicas, sites: [company.cloud]),
+            branches: Restorer.Side(database: targets.branches, programs: targets.agents, sites: company.branches), tally: tally,
+            folder: self.folder.appending(path: "copy"))
+        try await restorer.run(until: isEnough, using: Dice(seed: self.seed &+ 9_000))
     }
 
     /// Strikes one target, on a thread of its own since that blocks, and tends it to the end.
@@ -170,12 +240,14 @@ public struct Siege: Sendable {
                 continuation.resume(
                     with: Result {
                         while !isOver.isRaised {
+                            Thread.sleep(forTimeInterval: 0.02)
+                            guard target.turn.tryTake() else { continue }
+                            defer { target.turn.give() }
                             if !isCeased.isRaised, ContinuousClock.now >= next {
                                 try target.strike(using: &dice)
                                 next = .now + .milliseconds(Int.random(in: 0...Int(2_000 * seconds), using: &dice))
                             }
                             try target.tend()
-                            Thread.sleep(forTimeInterval: 0.02)
                         }
                     })
             }

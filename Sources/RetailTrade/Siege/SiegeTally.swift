@@ -17,6 +17,9 @@ public enum SiegeEvent: String, CaseIterable, Sendable {
     case cutCommits = "cut_commits"
     case blackholes
     case slowConnections = "slow_connections"
+    /// Database servers that were put back to a copy of their data: that of all branches, and that of the cloud.
+    case branchRestores = "branch_restores"
+    case cloudRestores = "cloud_restores"
     /// Programs that gave up and were started again, as a service manager does; database servers that did.
     case restarts
     case databaseRestarts = "database_restarts"
@@ -36,6 +39,7 @@ final class SiegeTally: Sendable {
     var counts: [SiegeEvent: Int] { self.state.withLock { $0.counts } }
     /// Of programs and of databases.
     var kills: Int { [.agentKills, .replicaKills, .databaseKills].reduce(0) { $0 + self.counts[$1, default: 0] } }
+    var restores: Int { [.branchRestores, .cloudRestores].reduce(0) { $0 + self.counts[$1, default: 0] } }
     var mishaps: [String] { self.state.withLock { $0.mishaps } }
 
     func count(_ event: SiegeEvent) { self.state.withLock { $0.counts[event, default: 0] += 1 } }

@@ -2,6 +2,8 @@ import Foundation
 
 /// Something that is struck again and again; one fault at a time, which has healed when `strike` returns. Blocking: each has a thread.
 protocol SiegeTarget: Sendable {
+    /// Taken for each strike, and by whoever holds it.
+    var turn: Turn { get }
     func strike(using dice: inout Dice) throws
     /// Starts again what has ended by itself, as a service manager does.
     func tend() throws
@@ -14,6 +16,7 @@ struct ProgramTarget: SiegeTarget {
     let kill: SiegeEvent
     let isFreezing: Bool
     let tally: SiegeTally
+    let turn = Turn()
 
     func strike(using dice: inout Dice) throws {
         if self.isFreezing, Int.random(in: 0..<8, using: &dice) == 0 {
@@ -34,7 +37,8 @@ struct ProgramTarget: SiegeTarget {
         try self.start()
     }
 
-    private func start() throws {
+    /// Starts it, and again until it is ready.
+    func start() throws {
         let start = ContinuousClock.now
         while true {
             try self.daemon.start()
@@ -67,6 +71,7 @@ struct DatabaseTarget: SiegeTarget {
     /// Whether anything but kills is done to it.
     let isVaried: Bool
     let tally: SiegeTally
+    let turn = Turn()
 
     func strike(using dice: inout Dice) throws {
         let seconds = Double.random(in: 1...4, using: &dice)
