@@ -141,6 +141,8 @@ extension StorageContract {
             let open = OutboxSettlement(id: 3, type: 1, synID: 3, state: .open, reason: .refused)
             _ = try await transaction.settleOutbox(settled + [open], origin: 7)
             try await transaction.insertSentManifests([Self.manifest(first: 1, ids: 1...3)], time: 100)
+            // Somebody has deleted all rows of this one: it goes like the others, and counts.
+            try await transaction.insertSentManifests([Self.manifest(first: 7, ids: 7...8)], time: 100)
             try await transaction.insertSentManifests([Self.manifest(first: 5, ids: 5...5)], time: 200)
             for time in [100, 200] as [Int64] {
                 let uid = RecordUID(high: 2, low: UInt64(time))

@@ -331,16 +331,14 @@ public final class InMemoryTransaction: SyncTransaction {
     public func removeSentManifests(before time: Int64, limit: Int) async throws -> Int {
         try self.write { state in
             let old = state.sentManifests.values.filter { $0.time < time }.sorted { $0.manifest.key < $1.manifest.key }.prefix(limit)
-            var count = 0
             for sent in old {
                 state.sentManifests[sent.manifest.key] = nil
                 for id in sent.manifest.entries.map(\.id) {
                     guard let index = state.outboxIndex(of: id), state.outbox[index].state == .settled else { continue }
                     state.outbox.remove(at: index)
-                    count += 1
                 }
             }
-            return count
+            return old.count
         }
     }
 

@@ -81,7 +81,7 @@ public protocol OutboxTable {
     /// The uids of all rows of `names`.
     func outboxUIDs(of names: Set<EntityName>) async throws -> Set<RecordUID>
     /// Removes sent manifests that were put by before `time`, at most `limit`, with those of their rows that are settled.
-    /// - Returns: How many rows were removed.
+    /// - Returns: How many manifests were removed. Of some of them all rows may have been gone.
     func removeSentManifests(before time: Int64, limit: Int) async throws -> Int
 }
 

@@ -14,7 +14,7 @@ struct Retention: Sendable {
 
 extension SyncTransaction {
     /// Removes some of what is older than the retention: settled rows with their manifests, and receipts.
-    /// - Returns: How many rows were removed; 0 when nothing is left to do.
+    /// - Returns: How many manifests, receipts and uids were removed; 0 when nothing is left to do.
     func removeOld(_ limits: SyncLimits, age: Int64) async throws -> Int {
         let time = age - limits.retention.milliseconds
         guard time > 0 else { return 0 }

@@ -162,13 +162,12 @@ extension SQLTransaction {
 
     public func removeSentManifests(before time: Int64, limit: Int) async throws -> Int {
         let rows = try await self.read("manifest", "select \(Self.read) from sync_sent where sent_at < ? limit ?", [.int(time), .int(limit)])
-        var count = 0
         for manifest in try rows.map(Self.manifest) {
             var batch = SQLBatch(each: "delete from sync_data where id = ? and state = 2", arity: 1)
             for entry in manifest.entries { batch.append([.int(entry.id)]) }
-            count += try await self.write("manifest", batch)
+            try await self.write("manifest", batch)
             try await self.write("manifest", "delete from sync_sent where \(Self.key)", Self.values(manifest.key))
         }
-        return count
+        return rows.count
     }
 }
