@@ -145,7 +145,9 @@ let package = Package(
             name: "DataSyncMySQLTests", dependencies: ["DataSyncMySQL", "DataSyncTesting"], swiftSettings: settings),
         .testTarget(
             name: "DataSyncSQLTests",
-            dependencies: ["DataSync", "DataSyncSQL", "DataSyncMySQL", "DataSyncSQLite", "DataSyncTesting"],
+            dependencies: [
+                "DataSync", "DataSyncSQL", "DataSyncMySQL", "DataSyncSQLite", "DataSyncTesting", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "DataSyncIdentityTests",

@@ -89,9 +89,16 @@ struct CloudUnit<Storage: SyncStorage> {
         self.corrections.append(Correction(entity: entity, origin: origin))
     }
 
-    /// Whether the cloud's own applications have changed one of the accepted entities without having been numbered: then
-    /// this unit judged, and would append, in an order that the cloud's own tables contradict (rule 1).
-    func namesWithOwnChanges() async throws -> Set<EntityName> {
+    /// Undoes everything where the cloud's own applications have changed one of the accepted entities without having been
+    /// numbered: then this unit judged, and would append, in an order that the cloud's own tables contradict (rule 1).
+    ///
+    /// To be called when all is applied: looking earlier misses an application's transaction that was about to commit.
+    func giveWay() async throws {
+        let names = try await self.namesWithOwnChanges()
+        guard names.isEmpty else { throw ChunkSetback.ownChanges(names) }
+    }
+
+    private func namesWithOwnChanges() async throws -> Set<EntityName> {
         if PlantedBug.isOn(.noRule1) { return [] }
         let types = Set(self.accepted.lazy.map(\.prepared.record.type)).filter {
             let definition = self.definition($0)

@@ -219,8 +219,7 @@ extension Hub {
             return Try(outcome: outcome, needs: outcome.disposition == .waiting ? fault.dependency : nil)
         }
         await self.environment.passes(.cloudRetryAfterApply)
-        let own = try await unit.namesWithOwnChanges()
-        guard own.isEmpty else { throw ChunkSetback.ownChanges(own) }
+        try await unit.giveWay()
         let arrivals = Arrivals(applied, neededBefore: memo.needs)
         var hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now.wall, in: transaction)
         // Now that one passes, the others are tried.

@@ -87,6 +87,10 @@ package enum PlantedBug: String, CaseIterable, Sendable {
 
     /// Rule 1: the cloud does not look for changes of its own.
     case noRule1
+    /// Rule 1: the cloud looks for changes of its own before it applies.
+    case rule1LooksFirst
+    /// Rule 1: what the cloud has found of its own is not numbered before it applies again.
+    case rule1NumbersNothing
     /// Rule 2: a branch does not look for changes of its own.
     case noRule2
     /// Rule 2: a branch looks for changes of its own before it applies.
