@@ -386,6 +386,7 @@ struct LossyTransport: SyncTransport {
     func pull(_ request: PullRequest) async throws -> PullAnswer { try await self.base.pull(request) }
     func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { try await self.base.acknowledge(request) }
     func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
+    func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
 
     func push(_ request: PushRequest) async throws -> PushAnswer {
         let answer = try await self.base.push(request)
