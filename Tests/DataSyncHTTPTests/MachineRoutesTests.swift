@@ -441,7 +441,7 @@ func whatIsNoRouteIsNotFound(path: String, method: HTTPRequest.Method) async thr
 @Test func whoeverFindsAllWorkersBusyIsSentAway() async throws {
     var cloud = try await makeNoteCloud()
     cloud.limits.workersMax = 1
-    cloud.limits.workWait = .milliseconds(50)
+    cloud.limits.workWait = .milliseconds(500)
     let branch = try await cloud.enrol(7)
     let storage = cloud.hub.storage
     try await cloud.test { client async throws in

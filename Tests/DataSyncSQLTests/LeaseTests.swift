@@ -66,6 +66,23 @@ import Testing
         await lease.release()
     }
 
+    /// As after a restart of the database: nobody else has taken it meanwhile.
+    @Test(.enabled(if: TestDatabase.hasServer, TestDatabase.hint))
+    func anAgentThatLosesItsLeaseTakesItAgainAndGoesOn() async throws {
+        let company = try await KeepingCompany(.mariadb)
+        let name = company.branch.database.name.prefix { $0 != " " }
+        let holder = "select is_used_lock(concat('datasync.agent.', left('\(name)', 48)))"
+        try await company.running(PassingTime()) { services in
+            let first = try #require(try await company.branch.texts(holder)[0][0])
+            try await company.branch.run("kill \(first)")
+            var second: String?
+            for _ in 0..<3_000 where second == nil || second == first { second = try await company.branch.texts(holder)[0][0] }
+            #expect(second != nil && second != first)
+            try await services.tell([1], at: .branch)
+            try await company.until { branch, _ in branch.states == ["note:1": 2] }
+        }
+    }
+
     /// The server notices a closed connection in its own time.
     private func takeSoon(_ storage: SQLStorage) async throws -> any StorageLease {
         for _ in 0..<2_000 {
