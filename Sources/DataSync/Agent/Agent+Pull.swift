@@ -310,6 +310,7 @@ extension Agent {
     private func raise(_ records: [LogRecord], in transaction: Storage.Transaction) async throws {
         var states = EntityRaises(reservingCapacity: records.count)
         for record in records where self.types.definition(of: record.record.type)?.kind == .state {
+            if PlantedBug.isOn(.tombstoneNotKept), record.isDeletion { continue }
             let id = record.entity
             states.raise(
                 EntityState(

@@ -65,7 +65,7 @@ package struct InMemoryState: Sendable {
 
         package init(peer: ServerID, epoch: Int32, type: BusinessTypeID) {
             self.peer = peer
-            self.epoch = epoch
+            self.epoch = PlantedBug.isOn(.epochNotInKey) ? 1 : epoch
             self.type = type
         }
     }

@@ -42,6 +42,7 @@ final class DatabaseClock: Sendable {
 
     /// Reads the running time of the database, in milliseconds, and writes it down where that is due.
     func age(in transaction: some SyncTransaction) async throws -> Int64 {
+        if PlantedBug.isOn(.agedByWallClock) { return self.environment.wallTime() }
         let time = self.environment.runningTime()
         var age = self.known.withLock { $0 }
         if let value = age.value(at: time), !age.isDue(at: time) { return value }

@@ -167,6 +167,20 @@ import Testing
         #expect(try await company.rows(.visit, at: .cloud).count == 1)
     }
 
+    @Test func aRestoredCloudBeginsNewStreamsOfItsOwn() async throws {
+        var (company, backup) = try await self.companyBeforeCloudRestore()
+        try await company.write(Item(id: 7, text: "lost with the cloud"), .product, at: .cloud)
+        try await company.settle()
+        company.storage(.cloud).base.restore(backup)
+        try company.startAll()
+        try await company.hub.declareRestored(by: "test")
+        try await company.write(Item(id: 8, text: "of the cloud"), .product, at: .cloud)
+        try await company.settle()
+        // The lost record was number 1 of the first epoch, and branches know it as such.
+        let own = try await company.log(2, .all).map(\.record).filter { $0.origin.isCloud }
+        #expect(own.map(\.stream.epoch) == [2])
+    }
+
     @Test func whatComesInAnotherOrderTheSecondTimeIsTheSameEverywhere() async throws {
         var (company, backup) = try await self.companyBeforeCloudRestore()
         company.storage(.cloud).base.restore(backup)
@@ -275,6 +289,17 @@ import Testing
         #expect(error?.code == .diverged)
         // The other branch goes on.
         _ = try await company.cycle(2)
+    }
+
+    @Test func aWallClockThatJumpsEndsNoRetention() async throws {
+        var (company, backup) = try await self.companyBeforeRestore()
+        company.time.setWall(forth: 10 * 365 * 86_400_000)
+        try await company.agents[1]!.removeOld()
+        try await company.hub.removeOld()
+        company.storage(1).base.restore(backup)
+        try company.start(1)
+        try await company.settle()
+        try await self.check(company, products: (1...8).map { "\($0)" }, points: (1...4).map { "1/+\($0)" })
     }
 
     // MARK: - Clones
