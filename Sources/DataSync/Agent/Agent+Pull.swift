@@ -231,12 +231,12 @@ extension Agent {
         }
         if !cleared.isEmpty {
             _ = try await transaction.endSuspicion(
-                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now.wall + self.limits.retryDelays[0].milliseconds)
+                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now.age + self.limits.retryDelays[0].milliseconds)
         }
         let arrivals = Arrivals(toApply.lazy.map(\.prepared))
-        if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.wall, in: transaction) }
-        arrivals.release(&memos, limits: self.limits, now: now.wall)
-        if memos.contains(where: { $0.needs != nil && $0.nextTry <= now.wall }) { taken.hasReleased = true }
+        if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.age, in: transaction) }
+        arrivals.release(&memos, limits: self.limits, now: now.age)
+        if memos.contains(where: { $0.needs != nil && $0.nextTry <= now.age }) { taken.hasReleased = true }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         try await self.raise(toApply.map { work.items[$0.index].log }, in: transaction)
         try await self.move(to: work.positions(after: indices), logEpoch: work.logEpoch, in: transaction)

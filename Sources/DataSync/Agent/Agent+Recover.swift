@@ -107,7 +107,6 @@ extension Agent {
             }
         }
         guard !found.isEmpty else { return }
-        let now = self.environment.wallTime()
         for start in stride(from: 0, to: found.count, by: self.limits.chunkRecordsMax) {
             let chunk = found[start..<min(start + self.limits.chunkRecordsMax, found.count)]
             try await self.unit { transaction in
@@ -120,10 +119,10 @@ extension Agent {
                             attempts: $0.outcome.attempts, reason: $0.outcome.reason, detail: $0.outcome.detail)
                     }, origin: self.id)
                 let actions = chunk.filter { self.types.definition(of: $0.record.type)?.kind == .action }
-                let age = try await self.databaseClock.age(in: transaction)
+                let now = try await self.databaseClock.now(in: transaction)
                 for (type, records) in Dictionary(grouping: actions, by: \.record.type) {
                     // The cloud relays them to this branch, which has carried them out.
-                    try await transaction.keepUIDs(records.map(\.uid), ofType: type, time: age)
+                    try await transaction.keepUIDs(records.map(\.uid), ofType: type, time: now.age)
                 }
                 let memos = chunk.compactMap { found -> Memo? in
                     guard found.outcome.disposition.isOpen || found.outcome.disposition == .dead, let row = byID[found.id] else { return nil }
@@ -138,7 +137,7 @@ extension Agent {
         }
     }
 
-    private func memo(of row: OutboxRow, _ number: RecordNumber, _ outcome: Outcome, now: Int64) -> Memo {
+    private func memo(of row: OutboxRow, _ number: RecordNumber, _ outcome: Outcome, now: Moment) -> Memo {
         Memo(
             line: MemoLine(receiver: .cloud, sender: self.id, epoch: number.epoch, type: number.type), number: number.number,
             scope: self.types.definition(of: number.type).map { self.ownScope($0) } ?? .cloud,
@@ -146,7 +145,7 @@ extension Agent {
                 stream: StreamID(origin: self.id, epoch: number.epoch, type: number.type), synID: number.number, uid: row.uid,
                 key: row.key ?? row.substituteKey, target: row.target, createTime: row.head.createTime, client: row.client, payload: ""),
             holdsPayload: false, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,
-            attempts: outcome.attempts, nextTry: now, created: now)
+            attempts: outcome.attempts, nextTry: now.age, created: now.wall)
     }
 
     /// Makes `epoch` the one that this branch numbers in. Rows that are not settled keep their old manifests until they are numbered anew.

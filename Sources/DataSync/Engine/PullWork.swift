@@ -123,7 +123,7 @@ struct PullWork: ReceivedWork {
             line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
             holdsPayload: outcome.mayBeTried, disposition: outcome.disposition, reason: outcome.reason,
             detail: outcome.detail, attempts: outcome.attempts, tries: outcome.reason == .behind ? 0 : 1,
-            nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds, created: now.wall, since: now.age, needs: needs)
+            nextTry: now.age + limits.delay(after: outcome, waited: .zero).milliseconds, created: now.wall, since: now.age, needs: needs)
         if !memo.holdsPayload { memo.record.payload = "" }
         return memo
     }
