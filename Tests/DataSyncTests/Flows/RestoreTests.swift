@@ -104,6 +104,61 @@ import Testing
         #expect(step > 30)
     }
 
+    /// Each commit in turn is carried out, and nobody knows: what it did is run again.
+    @Test func theRepairOfARestoredBranchSurvivesACommitOfUnknownOutcomeAtEveryStep() async throws {
+        var step = 0
+        var isThrough = false
+        while !isThrough {
+            step += 1
+            var (company, backup) = try await self.companyBeforeRestore()
+            company.storage(1).base.restore(backup)
+            try company.start(1)
+            company.plan.arm(step: step, at: [.commit], DataSyncError(.commitUnknown, operation: "test"))
+            for _ in 0..<4 { _ = try? await company.cycle(1) }
+            isThrough = company.plan.isArmed
+            company.plan.disarm()
+            try await company.settle()
+            try await self.check(company, products: (1...8).map { "\($0)" }, points: (1...4).map { "1/+\($0)" }, "step \(step)")
+        }
+        #expect(step > 8)
+    }
+
+    /// Another epoch comes while rows get their numbers in the one before.
+    @Test func rowsKeepTheirOrderHoweverOftenTheyGetNewNumbers() async throws {
+        var limits = Company.eagerLimits
+        limits.manifestRowsMax = 1
+        var step = 0
+        var isThrough = false
+        while !isThrough {
+            step += 1
+            var company = try await Company(branches: [1, 2], limits: limits)
+            let cloud = company.storage(.cloud).base
+            @Sendable func raiseEpoch() async throws {
+                try await cloud.withTransaction { transaction in
+                    var row = try #require(try await transaction.server(1))
+                    row.epoch += 1
+                    _ = try await transaction.replaceServer(row)
+                }
+            }
+            try await company.cycle(1)
+            company.link(1).once(.before(.push)) { throw DataSyncError(.peerUnreachable, operation: "test") }
+            for text in ["one", "two", "three", "four"] { try await company.write(Item(id: 1, text: text), .product, at: 1) }
+            await #expect(throws: DataSyncError.self) { try await company.cycle(1) }
+            // As if another copy of this database had been repaired, twice.
+            try await raiseEpoch()
+            try company.start(1)
+            company.plan.arm(step: step)
+            _ = try? await company.cycle(1)
+            isThrough = company.plan.isArmed
+            company.plan.disarm()
+            try await raiseEpoch()
+            try company.start(1)
+            try await company.settle()
+            for server in Self.everybody { #expect(try await company.rows(.product, at: server) == ["product:1": "four"], "step \(step) at \(server)") }
+        }
+        #expect(step > 20)
+    }
+
     @Test func whatARestoredBranchIsToldFitsIntoMessagesHoweverManyTypesThereAre() async throws {
         let company = try await Company(branches: [1])
         var expected: [Receipt] = []
