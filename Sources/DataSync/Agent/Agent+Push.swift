@@ -249,12 +249,19 @@ extension Agent {
         self.state.withLock { $0.lostPushes = 0 }
         await self.environment.passes(.settleBefore)
         if batch.count > 0 || !answer.outcomes.isEmpty {
-            try await self.unit { transaction in
-                var settling = Settling(branch: self.id, batch: batch, answer: answer, now: try await self.databaseClock.now(in: transaction))
-                settling.decide { self.types.definition(of: $0) }
-                try await self.write(settling, in: transaction)
-                try await self.note(answer.outcomes, in: transaction)
-                await self.environment.passes(.settleBeforeCommit)
+            do {
+                try await self.unit { transaction in
+                    var settling = Settling(branch: self.id, batch: batch, answer: answer, now: try await self.databaseClock.now(in: transaction))
+                    settling.decide { self.types.definition(of: $0) }
+                    try await self.checkNothingWaits(before: batch, answer, in: transaction)
+                    try await self.write(settling, in: transaction)
+                    try await self.note(answer.outcomes, in: transaction)
+                    await self.environment.passes(.settleBeforeCommit)
+                }
+            } catch {
+                // It may have been committed all the same: a new session reads where the streams stand.
+                self.closeSession()
+                throw error
             }
         }
         await self.environment.passes(.settleAfterCommit)
@@ -270,6 +277,19 @@ extension Agent {
                 if run.stop == nil { self.state.withLock { _ = $0.careful.remove(part.type) } }
             }
             if let stop = run.stop { self.take(stop, of: part.type, isBehindStop: isBehindStop, &report) }
+        }
+    }
+
+    /// Numbers are settled from the first that is not, and in this order. Where others wait before those that were answered the
+    /// database is not the one that they were read from: it was put back to a backup meanwhile.
+    private func checkNothingWaits(before batch: PushBatch, _ answer: PushAnswer, in transaction: Storage.Transaction) async throws {
+        var seen: Set<BusinessTypeID> = []
+        for (part, run) in zip(batch.parts, answer.runs) where !run.outcomes.isEmpty && seen.insert(part.type).inserted {
+            guard let first = try await transaction.manifests(ofType: part.type, after: nil, limit: 1).first else { continue }
+            guard first.key > part.manifest || (first.key == part.manifest && first.settled >= part.offset) else {
+                throw DataSyncError(
+                    .diverged, operation: "push", detail: "numbers of type \(part.type) wait that were settled: this database was put back to a backup")
+            }
         }
     }
 

@@ -159,6 +159,43 @@ import Testing
         #expect(step > 20)
     }
 
+    @Test(arguments: 1...4)
+    func aDatabaseThatIsPutBackWhileAnAnswerIsOnItsWayIsNotSettledByIt(push: Int) async throws {
+        let (company, backup) = try await self.companyBeforeRestore()
+        let storage = company.storage(1).base
+        for id in 10...18 { try await company.write(Item(id: id, text: "and more"), .product, at: 1) }
+        // The cloud has taken it in, and the branch does not know yet.
+        for number in 1...push { company.link(1).once(.after(.push)) { if number == push { storage.restore(backup) } } }
+        _ = try? await company.cycle(1)
+        try await company.settle()
+        for server in Self.everybody {
+            #expect(try await company.rows(.product, at: server) == company.rows(.product, at: .cloud), "\(server)")
+        }
+        let counts = try await company.rows(.points, at: .cloud)
+        #expect(counts == Dictionary(uniqueKeysWithValues: (1...4).map { ("points:1/+\($0)", "1") }))
+        #expect(try await company.outbox(1).allSatisfy { $0.state == .settled })
+    }
+
+    @Test(arguments: [ItemType.product, .points], [0, 2])
+    func recordsAreNotTakenInAboveAGapThatARestoreMade(type: ItemType, own: Int) async throws {
+        let company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "a"), type, at: 2)
+        try await company.settle()
+        let storage = company.storage(1).base
+        let backup = storage.backUp()
+        for id in 2...4 { try await company.write(Item(id: id, text: "b"), type, at: 2) }
+        try await company.settle()
+        // What comes next is of others, or the branch's own alone.
+        if own == 0 { try await company.write(Item(id: 5, text: "c"), type, at: 2) }
+        try await company.cycle(2)
+        for id in 5..<5 + own { try await company.write(Item(id: id, text: "d"), type, at: 1) }
+        company.link(1).once(.after(.pull)) { storage.restore(backup) }
+        _ = try? await company.cycle(1)
+        try await company.settle()
+        #expect(try await company.rows(type, at: 1) == company.rows(type, at: .cloud))
+        #expect(try await company.rows(type, at: .cloud).count == 4 + max(own, 1))
+    }
+
     @Test func whatARestoredBranchIsToldFitsIntoMessagesHoweverManyTypesThereAre() async throws {
         let company = try await Company(branches: [1])
         var expected: [Receipt] = []
