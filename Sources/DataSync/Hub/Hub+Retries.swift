@@ -202,8 +202,11 @@ extension Hub {
     ) async throws -> Try {
         var unit = CloudUnit(hub: self, transaction: transaction)
         try await unit.lock([memo.entity])
-        // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected.
-        let isEcho = wasDead && handler.definition.kind == .state && !PlantedBug.isOn(.successNotEchoed)
+        // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected. And
+        // what ended in a database that was lost may be told to its origin already, which does not ask again.
+        let isState = handler.definition.kind == .state
+        let isAgain = try await self.logEpoch(in: transaction) > 1 && !PlantedBug.isOn(.againNotEchoed)
+        let isEcho = isState && (isAgain || (wasDead && !PlantedBug.isOn(.successNotEchoed)))
         let applied: PreparedRecord
         switch try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
         case .success(let prepared): applied = prepared

@@ -284,6 +284,27 @@ import Testing
         for server in Self.everybody { #expect(try await company.rows(.product, at: server)["product:6"] == "after", "\(server)") }
     }
 
+    @Test func whatWasParkedInTheBackupOfTheCloudAndEndedLaterComesBackToItsOrigin() async throws {
+        var company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "first"), .product, at: 2)
+        try await company.settle()
+        try await company.write(Item(id: 1, text: "poison"), .product, at: 1)
+        try await company.cycle(1)
+        let backup = company.storage(.cloud).base.backUp()
+        for server in [.cloud, 2] as [ServerID] { company.conduct(server).cure("poison") }
+        try await company.hub.retryDue()
+        try await company.settle()
+        try await company.write(Item(id: 1, text: "lost with the cloud"), .product, at: .cloud)
+        try await company.settle()
+        company.storage(.cloud).base.restore(backup)
+        try company.startAll()
+        try await company.hub.declareRestored(by: "test")
+        // Branch 1 has heard of its end, and gone on.
+        try await company.hub.retryDue()
+        try await company.settle()
+        for server in Self.everybody { #expect(try await company.rows(.product, at: server) == ["product:1": "poison"], "\(server)") }
+    }
+
     @Test func aRestoredCloudThatNobodyDeclaredServesNobodyWhoHasReadMore() async throws {
         var (company, backup) = try await self.companyBeforeCloudRestore()
         company.storage(.cloud).base.restore(backup)
