@@ -151,6 +151,9 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     /// What the cloud was told before it was restored is not told again.
     case toldIsRemembered
 
+    /// Two machines may take turns as one branch for ever.
+    case cloneNotSuspended
+
     // MARK: - Access
 
     /// A pull hands out what is for other branches.
