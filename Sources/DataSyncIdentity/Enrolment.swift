@@ -178,9 +178,7 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
             guard row.status == .suspended else {
                 throw DataSyncError(.invalidState, operation: "branch", detail: "branch \(branch) is \(row.status.rawValue)")
             }
-            row.status = .active
-            // Whoever opens the next session is the one.
-            (row.host, row.hostBefore, row.takeovers) = (nil, nil, 0)
+            row.readmit()
         }
     }
 

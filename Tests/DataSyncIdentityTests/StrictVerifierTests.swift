@@ -135,6 +135,17 @@ func aTokenThatIsSignedWithThePublicKeyIsRefused(algorithm: String) async throws
     }
 }
 
+/// The signature is right, and the key is nobody's any more: none that was found before, or for another, takes its place.
+@Test func aKeyThatWasTakenBackIsNoKey() async throws {
+    let forge = TokenForge()
+    let token = try forge.token()
+    _ = try await forge.verify(token)
+    let error = await #expect(throws: DataSyncError.self) {
+        _ = try await StrictVerifier<RequestClaims>.verify(token, now: TokenForge.now) { _ in nil }
+    }
+    #expect(error?.code == .unauthorized)
+}
+
 /// What a lookup throws is not hidden: a database that is away is no forgery.
 @Test func aKeyThatCannotBeLookedUpIsTheStoragesFault() async throws {
     let forge = TokenForge()

@@ -283,6 +283,20 @@ struct ConnectionContractTests {
         await other.close()
     }
 
+    @Test func rowsThatSomebodyLocksAreNumberedInTheirOrder() async throws {
+        let bench = try await Bench(.mariadb, isMigrated: true)
+        try await bench.storage.withTransaction { transaction in
+            try await transaction.appendOutbox((1...2).map { NewOutboxRow(type: 1, key: EntityKey("a:\($0)"), payload: "{}") })
+        }
+        let other = try await bench.database.connect()
+        try await other.begin(.write)
+        _ = try await other.query(Bench.mark("select id from sync_data order by id limit 1 for update"), [])
+        let heads = try await bench.storage.withTransaction { try await $0.outboxHeads(in: 1...Int64.max, newOnly: false, limit: 10) }
+        #expect(heads.map(\.id) == [1, 2])
+        try await other.rollback()
+        await other.close()
+    }
+
     @Test func aLockThatIsNotGivenInTimeIsNobodysFault() async throws {
         let bench = try await Self.makeBench()
         let other = try await bench.database.connect()

@@ -34,7 +34,7 @@ extension Agent {
             memo.record.payload = ""
             try await transaction.updateMemos([memo])
             try await transaction.wakeMemos(
-                at: self.id, from: .cloud, of: memo.entity, time: self.environment.wallTime())
+                at: self.id, from: .cloud, of: memo.entity, time: self.databaseClock.age(in: transaction))
             try await transaction.appendAudit(self.audit(memo, action: "memo.discard", actor: actor))
             await self.environment.passes(.decisionBeforeCommit)
         }

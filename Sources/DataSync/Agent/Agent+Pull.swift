@@ -92,7 +92,7 @@ extension Agent {
             if work.items.isEmpty || !ends.isEmpty {
                 try await self.unitWithReports(logEpoch) { transaction in
                     try await self.note(own, in: transaction)
-                    try await self.move(to: ends, logEpoch: logEpoch, in: transaction)
+                    try await self.move(to: ends, of: fetched, in: transaction)
                 }
                 outcomes = []
             }
@@ -190,6 +190,7 @@ extension Agent {
         // The position decides what is new: where a commit of unknown outcome had succeeded, all of it is there.
         let received = try await transaction.positions(from: .cloud, epoch: work.logEpoch)
         let indices = indices.filter { work.items[$0].log.logSeq > received[work.items[$0].type]?.position.number ?? 0 }
+        try work.checkFollows(received, at: indices)
         let entities = Set(indices.map { work.items[$0].log.entity })
         // An entity has a version above what comes next in the log only where the cloud accepted a record of this branch.
         let written = try await transaction.typesNumbered(by: self.id)
@@ -231,15 +232,15 @@ extension Agent {
         }
         if !cleared.isEmpty {
             _ = try await transaction.endSuspicion(
-                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now.wall + self.limits.retryDelays[0].milliseconds)
+                at: self.id, from: .cloud, types: cleared, attempts: 1, time: now.age + self.limits.retryDelays[0].milliseconds)
         }
         let arrivals = Arrivals(toApply.lazy.map(\.prepared))
-        if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.wall, in: transaction) }
-        arrivals.release(&memos, limits: self.limits, now: now.wall)
-        if memos.contains(where: { $0.needs != nil && $0.nextTry <= now.wall }) { taken.hasReleased = true }
+        if known.waiting { taken.hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.age, in: transaction) }
+        arrivals.release(&memos, limits: self.limits, now: now.age)
+        if memos.contains(where: { $0.needs != nil && $0.nextTry <= now.age }) { taken.hasReleased = true }
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         try await self.raise(toApply.map { work.items[$0.index].log }, in: transaction)
-        try await self.move(to: work.positions(after: indices), logEpoch: work.logEpoch, in: transaction)
+        try await self.move(to: work.positions(after: indices), of: work, in: transaction)
         if superseded > 0 { taken.counts[.superseded] = superseded }
         if !toApply.isEmpty { taken.counts[.applied] = toApply.count }
         for outcome in judge.setAside.values { taken.counts[outcome.disposition, default: 0] += 1 }
@@ -310,6 +311,7 @@ extension Agent {
     private func raise(_ records: [LogRecord], in transaction: Storage.Transaction) async throws {
         var states = EntityRaises(reservingCapacity: records.count)
         for record in records where self.types.definition(of: record.record.type)?.kind == .state {
+            if PlantedBug.isOn(.tombstoneNotKept), record.isDeletion { continue }
             let id = record.entity
             states.raise(
                 EntityState(
@@ -321,16 +323,17 @@ extension Agent {
     }
 
     private func move(
-        to positions: [BusinessTypeID: Position], logEpoch: Int32, in transaction: Storage.Transaction
+        to positions: [BusinessTypeID: Position], of work: PullWork, in transaction: Storage.Transaction
     ) async throws {
         guard !positions.isEmpty else { return }
-        let received = try await transaction.positions(from: .cloud, epoch: logEpoch)
+        let received = try await transaction.positions(from: .cloud, epoch: work.logEpoch)
+        try work.checkFollows(received, for: positions.keys)
         for (type, position) in positions {
             let expected = received[type]?.position.number ?? 0
             guard expected < position.number else { continue }
             guard
                 try await transaction.movePosition(
-                    from: .cloud, epoch: logEpoch, type: type, expected: expected, to: position)
+                    from: .cloud, epoch: work.logEpoch, type: type, expected: expected, to: position)
             else { throw DataSyncError(.storageBusy, operation: "pull", detail: "the position moved") }
         }
     }
@@ -404,7 +407,8 @@ extension Agent {
                 // the cloud means, and have read the record again.
                 let known = Set(memos.map(\.number))
                 let position = read[line.epoch]?[line.type]?.position.number ?? 0
-                outcomes += numbers.filter { !known.contains($0.number) && $0.number <= position }.map {
+                // What it has not read of an older log it reads, or has read, under other places of the present one.
+                outcomes += numbers.filter { !known.contains($0.number) && ($0.number <= position || line.epoch < session.logEpoch) }.map {
                     NumberedOutcome(record: $0, outcome: .applied(version: $0.number))
                 }
                 request.outcomes += outcomes.filter { told[$0.record] != $0.outcome }

@@ -80,9 +80,8 @@ extension Agent {
 
     /// Own records that the cloud has and has not settled, as far as this branch knows.
     func numbersToAsk() async throws -> [RecordNumber] {
-        let now = self.environment.wallTime()
-        return try await self.storage.withTransaction(.snapshot) { transaction in
-            try await transaction.memosToAsk(at: .cloud, time: now, limit: self.limits.askedMax).map {
+        try await self.storage.withTransaction(.snapshot) { transaction in
+            try await transaction.memosToAsk(at: .cloud, time: self.databaseClock.age(in: transaction), limit: self.limits.askedMax).map {
                 RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)
             }
         }
@@ -246,17 +245,23 @@ extension Agent {
     private func settle(
         _ batch: PushBatch, by answer: PushAnswer, isBehindStop: Bool, _ report: inout CycleReport
     ) async throws {
-        let now = self.environment.wallTime()
         try self.checkOrder(answer, of: batch)
         self.state.withLock { $0.lostPushes = 0 }
         await self.environment.passes(.settleBefore)
         if batch.count > 0 || !answer.outcomes.isEmpty {
-            try await self.unit { transaction in
-                var settling = Settling(branch: self.id, batch: batch, answer: answer, now: now)
-                settling.decide { self.types.definition(of: $0) }
-                try await self.write(settling, in: transaction)
-                try await self.note(answer.outcomes, in: transaction)
-                await self.environment.passes(.settleBeforeCommit)
+            do {
+                try await self.unit { transaction in
+                    var settling = Settling(branch: self.id, batch: batch, answer: answer, now: try await self.databaseClock.now(in: transaction))
+                    settling.decide { self.types.definition(of: $0) }
+                    try await self.checkNothingWaits(before: batch, answer, in: transaction)
+                    try await self.write(settling, in: transaction)
+                    try await self.note(answer.outcomes, in: transaction)
+                    await self.environment.passes(.settleBeforeCommit)
+                }
+            } catch {
+                // It may have been committed all the same: a new session reads where the streams stand.
+                self.closeSession()
+                throw error
             }
         }
         await self.environment.passes(.settleAfterCommit)
@@ -272,6 +277,19 @@ extension Agent {
                 if run.stop == nil { self.state.withLock { _ = $0.careful.remove(part.type) } }
             }
             if let stop = run.stop { self.take(stop, of: part.type, isBehindStop: isBehindStop, &report) }
+        }
+    }
+
+    /// Numbers are settled from the first that is not, and in this order. Where others wait before those that were answered the
+    /// database is not the one that they were read from: it was put back to a backup meanwhile.
+    private func checkNothingWaits(before batch: PushBatch, _ answer: PushAnswer, in transaction: Storage.Transaction) async throws {
+        var seen: Set<BusinessTypeID> = []
+        for (part, run) in zip(batch.parts, answer.runs) where !run.outcomes.isEmpty && seen.insert(part.type).inserted {
+            guard let first = try await transaction.manifests(ofType: part.type, after: nil, limit: 1).first else { continue }
+            guard first.key > part.manifest || (first.key == part.manifest && first.settled >= part.offset) else {
+                throw DataSyncError(
+                    .diverged, operation: "push", detail: "numbers of type \(part.type) wait that were settled: this database was put back to a backup")
+            }
         }
     }
 
@@ -327,7 +345,7 @@ extension Agent {
             for var memo in try await transaction.memos(in: line, numbers: outcomes.map(\.record.number)) {
                 guard let outcome = byNumber[memo.number] else { continue }
                 memo.note(outcome)
-                memo.nextTry = memo.timeToAsk(after: self.environment.wallTime())
+                memo.nextTry = memo.timeToAsk(after: try await self.databaseClock.age(in: transaction))
                 try await transaction.updateMemos([memo])
                 let name = EntityName(type: line.type, key: memo.record.key)
                 if let row = try await transaction.outboxRow(name, uid: memo.record.uid) {

@@ -107,7 +107,6 @@ extension Agent {
             }
         }
         guard !found.isEmpty else { return }
-        let now = self.environment.wallTime()
         for start in stride(from: 0, to: found.count, by: self.limits.chunkRecordsMax) {
             let chunk = found[start..<min(start + self.limits.chunkRecordsMax, found.count)]
             try await self.unit { transaction in
@@ -120,10 +119,10 @@ extension Agent {
                             attempts: $0.outcome.attempts, reason: $0.outcome.reason, detail: $0.outcome.detail)
                     }, origin: self.id)
                 let actions = chunk.filter { self.types.definition(of: $0.record.type)?.kind == .action }
-                let age = try await self.databaseClock.age(in: transaction)
+                let now = try await self.databaseClock.now(in: transaction)
                 for (type, records) in Dictionary(grouping: actions, by: \.record.type) {
                     // The cloud relays them to this branch, which has carried them out.
-                    try await transaction.keepUIDs(records.map(\.uid), ofType: type, time: age)
+                    try await transaction.keepUIDs(records.map(\.uid), ofType: type, time: now.age)
                 }
                 let memos = chunk.compactMap { found -> Memo? in
                     guard found.outcome.disposition.isOpen || found.outcome.disposition == .dead, let row = byID[found.id] else { return nil }
@@ -138,7 +137,7 @@ extension Agent {
         }
     }
 
-    private func memo(of row: OutboxRow, _ number: RecordNumber, _ outcome: Outcome, now: Int64) -> Memo {
+    private func memo(of row: OutboxRow, _ number: RecordNumber, _ outcome: Outcome, now: Moment) -> Memo {
         Memo(
             line: MemoLine(receiver: .cloud, sender: self.id, epoch: number.epoch, type: number.type), number: number.number,
             scope: self.types.definition(of: number.type).map { self.ownScope($0) } ?? .cloud,
@@ -146,7 +145,7 @@ extension Agent {
                 stream: StreamID(origin: self.id, epoch: number.epoch, type: number.type), synID: number.number, uid: row.uid,
                 key: row.key ?? row.substituteKey, target: row.target, createTime: row.head.createTime, client: row.client, payload: ""),
             holdsPayload: false, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,
-            attempts: outcome.attempts, nextTry: now, created: now)
+            attempts: outcome.attempts, nextTry: now.age, created: now.wall)
     }
 
     /// Makes `epoch` the one that this branch numbers in. Rows that are not settled keep their old manifests until they are numbered anew.
@@ -230,10 +229,12 @@ extension Agent {
         guard let epoch = self.state.withLock({ $0.term })?.epoch else { return }
         for type in try await self.storage.withTransaction(.snapshot, { try await $0.manifestSummary() }).keys.sorted() {
             while true {
-                let old = try await self.storage.withTransaction(.snapshot) { try await $0.manifests(ofType: type, after: nil, limit: 1) }
-                guard let manifest = old.first, manifest.key.epoch < epoch else { break }
+                guard let manifest = try await self.storage.withTransaction(.snapshot, { try await $0.nextManifest(ofType: type, before: epoch) })
+                else { break }
                 let run = self.environment.fingerprint()
                 try await self.unit { transaction in
+                    // A commit of unknown outcome may have done it: these rows would get numbers twice.
+                    guard try await transaction.nextManifest(ofType: type, before: epoch)?.key == manifest.key else { return }
                     let open = manifest.entries[manifest.settled...]
                     let new = try await transaction.newOutboxUIDs(open.map(\.id))
                     let entries = open.filter { new[$0.id] != nil }
@@ -242,6 +243,12 @@ extension Agent {
                         let key = ManifestKey(epoch: epoch, type: type, firstSynID: first)
                         try await transaction.insertManifests([Manifest(key: key, run: run, entries: Array(entries), isAgain: manifest.isAgain)])
                     }
+                    // What was known of them under their old numbers: nobody can be asked about those any more.
+                    let line = MemoLine(receiver: .cloud, sender: self.id, epoch: manifest.key.epoch, type: type)
+                    let numbers = manifest.entries.indices.filter { new[manifest.entries[$0].id] != nil }.map { manifest.synID(at: $0) }
+                    var memos = numbers.isEmpty ? [] : try await transaction.memos(in: line, numbers: numbers)
+                    for index in memos.indices { memos[index].note(Outcome(.void, reason: .void)) }
+                    if !memos.isEmpty { try await transaction.updateMemos(memos) }
                     try await transaction.removeManifest(manifest.key)
                 }
             }
@@ -266,6 +273,20 @@ extension Agent {
 }
 
 extension SyncTransaction {
+    /// Of the manifests of epochs before `epoch` the one whose rows come first.
+    ///
+    /// Within an epoch that is the first. Between epochs it is told by the rows: where giving new numbers was interrupted by yet another
+    /// epoch, those that had them already come before those that were left.
+    fileprivate func nextManifest(ofType type: BusinessTypeID, before epoch: Int32) async throws -> Manifest? {
+        func firstRow(_ manifest: Manifest) -> Int64 { manifest.entries[min(manifest.settled, manifest.entries.count - 1)].id }
+        var (next, last): (Manifest?, ManifestKey?) = (nil, nil)
+        while let head = try await self.manifests(ofType: type, after: last, limit: 1).first, head.key.epoch < epoch {
+            if next.map({ firstRow(head) < firstRow($0) }) ?? true { next = head }
+            last = ManifestKey(epoch: head.key.epoch, type: type, firstSynID: .max)
+        }
+        return next
+    }
+
     /// A manifest of `stream`, sent or not.
     fileprivate func manifest(_ key: ManifestKey, of stream: StreamID) async throws -> Manifest? {
         let before = key.firstSynID - 1

@@ -4,9 +4,9 @@ import Synchronization
 extension Agent {
     /// Tries pulled records again whose time has come, each in a transaction of its own.
     func retryDue(_ report: inout CycleReport, limit: Int = 200) async throws {
-        let now = self.environment.wallTime()
+        if self.databaseClock.isDue { try await self.unit { try await self.databaseClock.note(in: $0) } }
         let due = try await self.storage.withTransaction(.snapshot) {
-            try await $0.dueMemos(at: self.id, time: now, limit: limit)
+            try await $0.dueMemos(at: self.id, time: self.databaseClock.age(in: $0), limit: limit)
         }
         for id in due {
             guard let tried = try await self.tryAgain(id, byPerson: false, &report) else { continue }
@@ -82,14 +82,15 @@ extension Agent {
         let runningTime = self.environment.runningTime()
         guard var memo = try await transaction.memo(id), memo.line.receiver == self.id else { return nil }
         guard memo.tries == tries else { return Try(outcome: memo.outcome) }
+        let now = try await self.databaseClock.now(in: transaction)
         guard memo.holdsPayload, memo.disposition.isOpen || (byPerson && memo.disposition == .dead),
             // A try since it was found to be due may have postponed it.
-            byPerson || memo.nextTry <= self.environment.wallTime()
+            byPerson || memo.nextTry <= now.age
         else { return nil }
         let wait = self.state.withLock { $0.breaker.wait(for: memo.line.type, at: runningTime) }
         guard let handler = self.types[memo.line.type], byPerson || wait == nil else {
             // Else those of a type that stands still would be found first each time, and no others.
-            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
+            memo.nextTry = now.age + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }
@@ -97,7 +98,6 @@ extension Agent {
         guard try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries) else { return nil }
         await self.environment.passes(.retryAfterGuard)
         memo.tries += 1
-        let now = try await self.databaseClock.now(in: transaction)
         let wasDead = memo.disposition == .dead
         let tried = try await self.attempt(
             memo, handler: handler, blamed: blamed, isChangedHere: isChangedHere, now: now, in: transaction)
@@ -107,14 +107,14 @@ extension Agent {
             memo.needs = nil
         }
         memo.attempts = min(memo.attempts, Outcome.attemptsMax)
-        memo.nextTry = now.wall + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
+        memo.nextTry = now.age + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
         try await transaction.updateMemos([memo])
         if memo.disposition == .suspect {
             // One of them is probed at a time, and another the next time.
             try await transaction.postponeSuspects(at: self.id, from: .cloud, type: memo.line.type, time: memo.nextTry)
         }
         if memo.disposition.isSettled {
-            try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now.wall)
+            try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now.age)
         }
         await self.environment.passes(.retryBeforeCommit)
         self.logger.info(
@@ -151,10 +151,10 @@ extension Agent {
         }
         await self.environment.passes(.retryAfterApply)
         let arrivals = Arrivals(applied, neededBefore: memo.needs)
-        var hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.wall, in: transaction)
+        var hasReleased = try await arrivals.release(at: self.id, limits: self.limits, now: now.age, in: transaction)
         // Now that one passes, the others are tried.
         let cleared = try await transaction.endSuspicion(
-            at: self.id, from: .cloud, types: [memo.line.type], attempts: 0, time: now.wall)
+            at: self.id, from: .cloud, types: [memo.line.type], attempts: 0, time: now.age)
         hasReleased = hasReleased || cleared > 0
         let done = Try(outcome: .applied(version: memo.number), hasReleased: hasReleased)
         guard definition.kind == .state else { return done }

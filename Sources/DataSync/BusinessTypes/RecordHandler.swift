@@ -63,6 +63,9 @@ public struct PreparedRecord: Sendable {
 /// The business types of one participant, by id.
 public struct TypeRegistry<Transaction: SyncTransaction>: Sendable {
     private var handlers: [BusinessTypeID: any RecordHandler<Transaction>] = [:]
+    private var byID: [BusinessTypeID: BusinessTypeDefinition] = [:]
+    /// By priority, then by id.
+    public let definitions: [BusinessTypeDefinition]
 
     /// Throws `invalidConfiguration` for a definition that contradicts itself or another one.
     public init(_ handlers: [any RecordHandler<Transaction>]) throws(DataSyncError) {
@@ -78,15 +81,12 @@ public struct TypeRegistry<Transaction: SyncTransaction>: Sendable {
                 throw DataSyncError(
                     .invalidConfiguration, operation: "types", detail: "two business types are named '\(definition.name)'")
             }
+            self.byID[definition.id] = definition
         }
+        self.definitions = self.byID.values.sorted { ($0.priority, $0.id) < ($1.priority, $1.id) }
     }
 
     public subscript(id: BusinessTypeID) -> (any RecordHandler<Transaction>)? { self.handlers[id] }
 
-    /// By priority, then by id.
-    public var definitions: [BusinessTypeDefinition] {
-        self.handlers.values.map(\.definition).sorted { ($0.priority, $0.id) < ($1.priority, $1.id) }
-    }
-
-    public func definition(of id: BusinessTypeID) -> BusinessTypeDefinition? { self.handlers[id]?.definition }
+    public func definition(of id: BusinessTypeID) -> BusinessTypeDefinition? { self.byID[id] }
 }

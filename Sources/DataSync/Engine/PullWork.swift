@@ -26,10 +26,14 @@ struct PullWork: ReceivedWork {
     /// How own records stand that were asked for. To be taken in before the records.
     let outcomes: [NumberedOutcome]
     let hasMore: Bool
+    /// Where the logs stood before these records.
+    private let cursors: [BusinessTypeID: Position]
     /// Where the logs stand behind these records.
     let following: [BusinessTypeID: Position]
     /// In the order of the answer: types by priority, each in the order of its log.
     private(set) var items: [Item] = []
+    /// For each item the place in its log up to which all was read before it.
+    private var before: [Int64] = []
     private(set) var blamed: [Int: RecordFault] = [:]
     /// Entities of which this branch has a change that is not settled: the cloud will decide by that one (rule 2).
     private(set) var changedHere: Set<EntityName> = []
@@ -52,6 +56,7 @@ struct PullWork: ReceivedWork {
         self.logEpoch = logEpoch
         self.outcomes = answer.outcomes
         self.hasMore = answer.hasMore
+        self.cursors = cursors
         self.following = answer.runs.reduce(into: cursors) { $0[$1.type] = $1.position }
         var ends: [BusinessTypeID: Position] = [:]
         for run in answer.runs {
@@ -63,6 +68,7 @@ struct PullWork: ReceivedWork {
                 guard record.record.type == run.type, record.logSeq > last, record.logSeq <= run.position.number else {
                     throw DataSyncError(.peerInvalid, operation: "pull", detail: "the records of a type are not in order")
                 }
+                self.before.append(last)
                 last = record.logSeq
                 self.lastIndex[run.type] = self.items.count
                 self.items.append(Item(record, handler))
@@ -101,6 +107,30 @@ struct PullWork: ReceivedWork {
     /// Types of which the log was read over own records only.
     var positionsWithoutRecords: [BusinessTypeID: Position] { self.ends.filter { self.lastIndex[$0.key] == nil } }
 
+    /// Verifies that nothing lies between where the database stands and what is to be taken in: it may have been put back to a backup
+    /// since the records were asked for.
+    /// - Parameter indices: Of records above `received`.
+    func checkFollows(_ received: [BusinessTypeID: ReceivedPosition], at indices: [Int]) throws(DataSyncError) {
+        var seen: Set<BusinessTypeID> = []
+        for index in indices where seen.insert(self.items[index].type).inserted {
+            try self.check(received, of: self.items[index].type, standsAt: self.before[index])
+        }
+    }
+
+    /// The same for types as a whole, which may have had own records only.
+    func checkFollows(_ received: [BusinessTypeID: ReceivedPosition], for types: some Sequence<BusinessTypeID>) throws(DataSyncError) {
+        for type in types { try self.check(received, of: type, standsAt: self.cursors[type]?.number ?? 0) }
+    }
+
+    private func check(
+        _ received: [BusinessTypeID: ReceivedPosition], of type: BusinessTypeID, standsAt place: Int64
+    ) throws(DataSyncError) {
+        guard received[type]?.position.number ?? 0 >= place else {
+            throw DataSyncError(
+                .diverged, operation: "pull", detail: "records of type \(type) that were read are not here any more: this database was put back to a backup")
+        }
+    }
+
     /// - Parameter index: The first record that is not taken in.
     mutating func stop(_ type: BusinessTypeID, from index: Int = 0) { self.stops[type] = min(index, self.stops[type] ?? .max) }
 
@@ -123,7 +153,7 @@ struct PullWork: ReceivedWork {
             line: self.line(item.record.type), number: item.logSeq, scope: item.scope, record: item.record,
             holdsPayload: outcome.mayBeTried, disposition: outcome.disposition, reason: outcome.reason,
             detail: outcome.detail, attempts: outcome.attempts, tries: outcome.reason == .behind ? 0 : 1,
-            nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds, created: now.wall, since: now.age, needs: needs)
+            nextTry: now.age + limits.delay(after: outcome, waited: .zero).milliseconds, created: now.wall, since: now.age, needs: needs)
         if !memo.holdsPayload { memo.record.payload = "" }
         return memo
     }

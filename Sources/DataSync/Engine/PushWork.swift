@@ -247,7 +247,7 @@ struct PushWork: ReceivedWork {
         var memo = Memo(
             line: self.line(item.type), number: item.synID, scope: item.entity?.scope ?? .cloud, record: record,
             holdsPayload: holdsPayload, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,
-            attempts: outcome.attempts, nextTry: now.wall + limits.delay(after: outcome, waited: .zero).milliseconds,
+            attempts: outcome.attempts, nextTry: now.age + limits.delay(after: outcome, waited: .zero).milliseconds,
             created: now.wall, since: now.age, needs: needs)
         if !holdsPayload { memo.record.payload = "" }
         memo.tries = outcome.reason == .behind ? 0 : 1

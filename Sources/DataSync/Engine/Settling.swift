@@ -3,7 +3,7 @@ struct Settling: Sendable {
     let branch: ServerID
     let batch: PushBatch
     let answer: PushAnswer
-    let now: Int64
+    let now: Moment
 
     private(set) var settlements: [OutboxSettlement] = []
     private(set) var manifests: [(key: ManifestKey, settled: Int)] = []
@@ -14,7 +14,7 @@ struct Settling: Sendable {
     /// One for each record whose fate is not decided, or that is dead.
     private(set) var memos: [Memo] = []
 
-    init(branch: ServerID, batch: PushBatch, answer: PushAnswer, now: Int64) {
+    init(branch: ServerID, batch: PushBatch, answer: PushAnswer, now: Moment) {
         self.branch = branch
         self.batch = batch
         self.answer = answer
@@ -54,8 +54,8 @@ struct Settling: Sendable {
     private mutating func confirm(_ part: PushBatch.Part, count: Int) {
         let confirmation = Confirmation(
             peer: .cloud, type: part.type, epoch: part.manifest.epoch,
-            position: Position(number: part.synID(at: count - 1), fingerprint: part.run), time: self.now,
-            lag: max(0, self.now - part.entries[count - 1].createTime))
+            position: Position(number: part.synID(at: count - 1), fingerprint: part.run), time: self.now.wall,
+            lag: max(0, self.now.wall - part.entries[count - 1].createTime))
         self.confirmations.removeAll { $0.type == part.type && $0.epoch == part.manifest.epoch }
         self.confirmations.append(confirmation)
     }
@@ -72,6 +72,6 @@ struct Settling: Sendable {
                 stream: stream, synID: synID, uid: row.uid, key: row.key ?? row.substituteKey,
                 target: row.target, createTime: row.head.createTime, client: row.client, payload: ""),
             holdsPayload: false, disposition: outcome.disposition, reason: outcome.reason, detail: outcome.detail,
-            attempts: outcome.attempts, nextTry: self.now, created: self.now)
+            attempts: outcome.attempts, nextTry: self.now.age, created: self.now.wall)
     }
 }

@@ -33,7 +33,7 @@ extension Hub {
     private func note(
         _ outcomes: [NumberedOutcome], in line: MemoLine, knownOnly: Bool, in transaction: Storage.Transaction
     ) async throws {
-        let now = self.environment.wallTime()
+        let now = try await self.databaseClock.now(in: transaction)
         let known = try await transaction.memos(in: line, numbers: outcomes.map(\.record.number))
         var byNumber = Dictionary(known.map { ($0.number, $0) }) { first, _ in first }
         var inserts: [Memo] = []
@@ -42,7 +42,7 @@ extension Hub {
             let number = numbered.record.number
             if var memo = byNumber[number] {
                 memo.note(numbered.outcome)
-                memo.nextTry = memo.timeToAsk(after: now)
+                memo.nextTry = memo.timeToAsk(after: now.age)
                 updates.append(memo)
             } else {
                 // Only what is for this branch can be refused by it.
@@ -52,7 +52,7 @@ extension Hub {
                 var memo = Memo(
                     line: line, number: number, scope: delivered.scope, record: delivered.record, holdsPayload: false,
                     disposition: numbered.outcome.disposition, reason: numbered.outcome.reason,
-                    detail: numbered.outcome.detail, attempts: numbered.outcome.attempts, nextTry: now, created: now)
+                    detail: numbered.outcome.detail, attempts: numbered.outcome.attempts, nextTry: now.age, created: now.wall)
                 memo.record.payload = ""
                 inserts.append(memo)
                 byNumber[number] = memo

@@ -20,7 +20,7 @@ extension Hub {
                 throw DataSyncError(.unauthorized, operation: "open", detail: "no such branch")
             }
             // A late copy of an opening must not look like a new agent: it would fence the live one.
-            if row.status == .active, row.nonce == request.nonce { return row }
+            if row.status == .active, row.nonce == request.nonce, !PlantedBug.isOn(.lateOpenOpensAgain) { return row }
             row.session += 1
             try await self.checkSession(
                 branch, SessionID(number: row.session - 1, epoch: row.epoch), in: transaction)

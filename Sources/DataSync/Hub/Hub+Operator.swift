@@ -42,7 +42,7 @@ extension Hub {
             memo.record.payload = ""
             try await transaction.updateMemos([memo])
             try await transaction.wakeMemos(
-                at: .cloud, from: memo.line.sender, of: memo.entity, time: self.environment.wallTime())
+                at: .cloud, from: memo.line.sender, of: memo.entity, time: self.databaseClock.age(in: transaction))
             try await transaction.appendAudit(self.audit(memo, action: "memo.discard", actor: actor))
             await self.environment.passes(.cloudDecisionBeforeCommit)
         }

@@ -204,7 +204,8 @@ extension Hub {
         }
         // The business rows were there before, but nothing has told those that wait for them.
         if !arrived.isEmpty, try await transaction.openMemos(at: .cloud, from: .cloud).waiting {
-            _ = try await Arrivals(arrived).release(at: .cloud, limits: self.limits, now: self.environment.wallTime(), in: transaction)
+            _ = try await Arrivals(arrived).release(
+                at: .cloud, limits: self.limits, now: self.databaseClock.age(in: transaction), in: transaction)
         }
         let synIDs = try await self.takeNumbers(for: admitted + refused.map(\.row), epoch: epoch, in: transaction)
         unit.assignNumbers { synIDs[$0.uid] ?? 0 }
@@ -271,7 +272,7 @@ extension Hub {
         of refused: [(row: OutboxRow, fault: RecordFault)], synIDs: [RecordUID: Int64], epoch: Int32,
         in transaction: Storage.Transaction
     ) async throws {
-        let now = self.environment.wallTime()
+        let now = try await self.databaseClock.now(in: transaction)
         try await transaction.insertMemos(
             refused.map { row, fault in
                 let stream = StreamID(origin: .cloud, epoch: epoch, type: row.head.type)
@@ -282,7 +283,7 @@ extension Hub {
                         stream: stream, synID: synIDs[row.uid]!, uid: row.uid, key: row.key ?? row.substituteKey, target: row.target,
                         createTime: row.head.createTime, client: row.client, payload: ""),
                     holdsPayload: false, disposition: .dead, reason: fault.reason, detail: fault.detail, tries: 1,
-                    nextTry: now, created: now)
+                    nextTry: now.age, created: now.wall)
             })
     }
 }

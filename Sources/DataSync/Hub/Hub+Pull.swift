@@ -39,7 +39,8 @@ extension Hub {
             var answer = try await self.read(request, for: branch, in: transaction)
             answer.hasMore = answer.hasMore || hasMoreRows
             answer.outcomes = if let early { early } else { try await self.outcomes(of: request.asked, from: branch, in: transaction) }
-            answer.asked = try await transaction.memosToAsk(at: branch, time: self.environment.wallTime(), limit: self.limits.askedMax).map {
+            let age = try await self.databaseClock.age(in: transaction)
+            answer.asked = try await transaction.memosToAsk(at: branch, time: age, limit: self.limits.askedMax).map {
                 RecordNumber(type: $0.line.type, epoch: $0.line.epoch, number: $0.number)
             }
             return answer

@@ -183,9 +183,9 @@ extension Hub {
         // Before the counters of the log are taken: who tries one of these records holds its row and waits for a counter.
         if !cleared.isEmpty {
             _ = try await transaction.endSuspicion(
-                at: .cloud, from: work.branch, types: cleared, attempts: 1, time: now.wall + self.limits.retryDelays[0].milliseconds)
+                at: .cloud, from: work.branch, types: cleared, attempts: 1, time: now.age + self.limits.retryDelays[0].milliseconds)
         }
-        if known.waiting { _ = try await arrivals.release(at: .cloud, limits: self.limits, now: now.wall, in: transaction) }
+        if known.waiting { _ = try await arrivals.release(at: .cloud, limits: self.limits, now: now.age, in: transaction) }
         let places = try await unit.append()
         await self.environment.passes(.applyAfterLog)
         for (index, place) in zip(toApply, places) { outcomes.append((index, .applied(version: place))) }
@@ -196,7 +196,7 @@ extension Hub {
         var memos = judge.setAside.sorted { $0.key < $1.key }.map { index, outcome in
             work.memo(for: index, outcome: outcome, needs: judge.needs[index], now: now, limits: self.limits)
         }
-        arrivals.release(&memos, limits: self.limits, now: now.wall)
+        arrivals.release(&memos, limits: self.limits, now: now.age)
         if !memos.isEmpty { try await transaction.insertMemos(memos) }
         for (index, outcome) in judge.setAside { outcomes.append((index, outcome)) }
 

@@ -8,9 +8,9 @@ extension Hub {
     @discardableResult
     public func retryDue(limit: Int = 200) async throws -> Bool {
         try await self.countStart()
-        let now = self.environment.wallTime()
+        if self.databaseClock.isDue { try await self.unit { try await self.databaseClock.note(in: $0) } }
         let due = try await self.storage.withTransaction(.snapshot) {
-            try await $0.dueMemos(at: .cloud, time: now, limit: limit)
+            try await $0.dueMemos(at: .cloud, time: self.databaseClock.age(in: $0), limit: limit)
         }
         var (hasReleased, isResting) = (false, false)
         for id in due {
@@ -133,16 +133,17 @@ extension Hub {
     ) async throws -> Try? {
         guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud else { return nil }
         guard memo.tries == tries || PlantedBug.isOn(.retryWithoutGuard) else { return Try(outcome: memo.outcome) }
+        let now = try await self.databaseClock.now(in: transaction)
         guard memo.holdsPayload, memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead),
             // Another replica may have tried it since it was found to be due.
-            retrier == .person || memo.nextTry <= self.environment.wallTime()
+            retrier == .person || memo.nextTry <= now.age
         else { return nil }
         let wait = self.wait(for: memo.line.type)
         guard let handler = self.types[memo.line.type], retrier == .person || wait == nil else {
             // Another replica may be trying it: what it makes of it must not be overwritten.
             guard try await self.begins(memo, in: transaction) else { return nil }
             // Else those of a type that stands still would be found first each time, and no others.
-            memo.nextTry = self.environment.wallTime() + Memo.standstillDelay(wait)
+            memo.nextTry = now.age + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
             return nil
         }
@@ -150,8 +151,6 @@ extension Hub {
         guard try await self.begins(memo, in: transaction) else { return nil }
         await self.environment.passes(.cloudRetryAfterGuard)
         memo.tries += 1
-        let now = try await self.databaseClock.now(in: transaction)
-
         let wasDead = memo.disposition == .dead
         if !wasDead, let first = try await transaction.firstOpenMemo(at: .cloud, from: memo.line.sender, of: memo.entity), first != id {
             memo.note(Outcome(.parked, reason: .behind, attempts: memo.attempts))
@@ -174,7 +173,7 @@ extension Hub {
             try await transaction.postponeSuspects(at: .cloud, from: memo.line.sender, type: memo.line.type, time: memo.nextTry)
         }
         if memo.disposition.isSettled {
-            try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now.wall)
+            try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now.age)
         }
         await self.environment.passes(.cloudRetryBeforeCommit)
         self.logger.info(
@@ -187,7 +186,7 @@ extension Hub {
     }
 
     private func timeToTry(_ memo: Memo, after now: Moment) -> Int64 {
-        now.wall + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
+        now.age + self.limits.delay(after: memo.outcome, waited: .milliseconds(now.age - memo.since)).milliseconds
     }
 
     /// - Returns: Whether this transaction may change how `memo` stands: nobody else has since it was read.
@@ -203,8 +202,11 @@ extension Hub {
     ) async throws -> Try {
         var unit = CloudUnit(hub: self, transaction: transaction)
         try await unit.lock([memo.entity])
-        // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected.
-        let isEcho = wasDead && handler.definition.kind == .state && !PlantedBug.isOn(.successNotEchoed)
+        // Its origin was given another state when it died, and gets this one back. An action it never lost: it was not corrected. And
+        // what ended in a database that was lost may be told to its origin already, which does not ask again.
+        let isState = handler.definition.kind == .state
+        let isAgain = try await self.logEpoch(in: transaction) > 1 && !PlantedBug.isOn(.againNotEchoed)
+        let isEcho = isState && (isAgain || (wasDead && !PlantedBug.isOn(.successNotEchoed)))
         let applied: PreparedRecord
         switch try await self.apply(memo, handler: handler, blamed: blamed, isEcho: isEcho, unit: &unit) {
         case .success(let prepared): applied = prepared
@@ -221,10 +223,10 @@ extension Hub {
         await self.environment.passes(.cloudRetryAfterApply)
         try await unit.giveWay()
         let arrivals = Arrivals(applied, neededBefore: memo.needs)
-        var hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now.wall, in: transaction)
+        var hasReleased = try await arrivals.release(at: .cloud, limits: self.limits, now: now.age, in: transaction)
         // Now that one passes, the others are tried.
         let cleared = try await transaction.endSuspicion(
-            at: .cloud, from: memo.line.sender, types: [memo.line.type], attempts: 0, time: now.wall)
+            at: .cloud, from: memo.line.sender, types: [memo.line.type], attempts: 0, time: now.age)
         hasReleased = hasReleased || cleared > 0
         return Try(outcome: .applied(version: try await unit.append()[0]), hasReleased: hasReleased)
     }

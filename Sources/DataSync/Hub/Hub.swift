@@ -132,7 +132,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
 
 /// Names in `sync_config` that both sides use.
 enum SettingName {
-    /// For how long somebody has worked on this database, in milliseconds.
+    /// For how long somebody has worked on this database, and when that was written down (``Age/Noted``).
     static let age = "age"
     /// The epoch of the cloud's log.
     static let logEpoch = "log.epoch"

@@ -83,6 +83,7 @@ public struct SyncLimits: Hashable, Sendable {
         let isCounted = outcome.disposition == .parked && outcome.reason != .behind && outcome.reason != .unknownVersion
         if isCounted { return self.retryDelays[min(max(outcome.attempts, 1), self.retryDelays.count) - 1] }
         if PlantedBug.isOn(.waitingNotTried), outcome.disposition == .waiting { return .seconds(1_000_000_000) }
+        if PlantedBug.isOn(.suspectsNotTried), outcome.disposition == .suspect { return .seconds(1_000_000_000) }
         // A restore puts the running time of the database back.
         return min(self.waitingDelay + max(waited, .zero), self.waitingDelayMax)
     }

@@ -60,12 +60,12 @@ public final class InMemoryStorage: SyncStorage, LeasingStorage {
 package struct InMemoryState: Sendable {
     package struct PositionKey: Hashable, Sendable {
         var peer: ServerID
-        var epoch: Int32
-        var type: BusinessTypeID
+        package let epoch: Int32
+        package let type: BusinessTypeID
 
         package init(peer: ServerID, epoch: Int32, type: BusinessTypeID) {
             self.peer = peer
-            self.epoch = epoch
+            self.epoch = PlantedBug.isOn(.epochNotInKey) ? 1 : epoch
             self.type = type
         }
     }

@@ -131,8 +131,9 @@ public struct Memo: Hashable, Sendable {
     public var attempts: Int
     /// All tries, those included that were not counted.
     public var tries: Int
-    /// Milliseconds since 1970.
+    /// When it is tried again, and at its sender when it was last asked about: in running time of the database, in milliseconds.
     public var nextTry: Int64
+    /// Milliseconds since 1970.
     public var created: Int64
     /// Running time of the database when the record was set aside, in milliseconds: what limits of age count from. 0 at a server that
     /// does not hold the record.

@@ -59,7 +59,7 @@ public struct ServerRow: Hashable, Sendable {
 
     /// How often in `takeoverWindow` milliseconds a machine may come back that another had followed, before the two are taken for
     /// clones of one branch. A machine that is started again, or replaced, is another one and does not come back.
-    static let takeoversMax = 3
+    package static let takeoversMax = 3
     static let takeoverWindow: Int64 = 600_000
 
     /// Takes in who opens a session.
@@ -68,10 +68,16 @@ public struct ServerRow: Hashable, Sendable {
         guard !host.isEmpty, host != self.host else { return false }
         let isBack = host == self.hostBefore
         (self.host, self.hostBefore) = (host, self.host)
-        guard isBack else { return false }
+        guard isBack, !PlantedBug.isOn(.cloneNotSuspended) else { return false }
         if age - self.takeoverTime > Self.takeoverWindow { (self.takeovers, self.takeoverTime) = (0, age) }
         self.takeovers += 1
         return self.takeovers > Self.takeoversMax
+    }
+
+    /// Ends a suspension: whoever opens the next session is the one.
+    package mutating func readmit() {
+        self.status = .active
+        (self.host, self.hostBefore, self.takeovers) = (nil, nil, 0)
     }
 
     public init(

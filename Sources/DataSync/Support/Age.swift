@@ -2,8 +2,9 @@ import Synchronization
 
 /// Running time as a database counts it: for how long somebody has worked on it, and not how late somebody's clock says it is.
 ///
-/// What outlives a process is aged by it, such as what is kept for a retention: a wall clock that jumps by a year must not end
-/// that. Each process adds the time for which it runs; of several replicas the one that counted most is believed.
+/// What outlives a process is aged by it, and what is tried again is due by it: a wall clock that jumps by a year must neither end a
+/// retention, nor bring a try early or hold it back. Each process adds the time for which it runs; of several replicas the one that
+/// counted most is believed.
 struct Age: Sendable {
     /// What was read or written last, in milliseconds, and when that was, in running time of the process.
     private var base: (value: Int64, at: Duration)?
@@ -11,15 +12,45 @@ struct Age: Sendable {
     /// How often the count is written down, and so how much of it a crash may lose.
     static let interval: Duration = .seconds(60)
 
+    /// What the database holds.
+    struct Noted: Sendable {
+        var age: Int64
+        /// Milliseconds since 1970, by the clock of who wrote it.
+        var wall: Int64
+
+        init(age: Int64, wall: Int64) {
+            self.age = age
+            self.wall = wall
+        }
+
+        init?(_ text: String) {
+            let parts = text.split(separator: " ").map { Int64($0) }
+            guard parts.count == 2, let age = parts[0], let wall = parts[1] else { return nil }
+            self.init(age: age, wall: wall)
+        }
+
+        var text: String { "\(self.age) \(self.wall)" }
+
+        /// What it is for who begins at `wall`.
+        ///
+        /// What passed since it was written is taken for running time, as much as a crash may have lost. Or time would stand still for
+        /// what never runs for long, such as one cycle every few minutes, and nothing would be tried again. A clock that is wrong
+        /// adds as much as that once for each start, or nothing.
+        func age(from wall: Int64) -> Int64 {
+            let (passed, isBeyond) = wall.subtractingReportingOverflow(self.wall)
+            return self.age + (isBeyond ? 0 : min(max(passed, 0), Age.interval.milliseconds))
+        }
+    }
+
     /// Milliseconds; nil until it was read once.
     func value(at time: Duration) -> Int64? { self.base.map { $0.value + (time - $0.at).milliseconds } }
 
     func isDue(at time: Duration) -> Bool { self.base.map { time - $0.at >= Self.interval } ?? true }
 
     /// Takes in what the database says.
-    /// - Returns: What is to be written, which is never less.
-    mutating func meet(stored: Int64, at time: Duration) -> Int64 {
-        let value = max(stored, self.value(at: time) ?? 0)
+    /// - Returns: What it is now, which is never less.
+    mutating func meet(_ noted: Noted?, at time: Duration, wall: Int64) -> Int64 {
+        let value = self.value(at: time).map { max(noted?.age ?? 0, $0) } ?? noted?.age(from: wall) ?? 0
         self.base = (value, time)
         return value
     }
@@ -27,7 +58,7 @@ struct Age: Sendable {
 
 /// Now, by both clocks that tables are written by.
 struct Moment: Sendable {
-    /// Milliseconds since 1970, by the machine's clock: for what is shown, and for waits that may be wrong once.
+    /// Milliseconds since 1970, by the machine's clock: for what is shown.
     var wall: Int64
     /// Running time of the database, in milliseconds.
     var age: Int64
@@ -40,21 +71,40 @@ final class DatabaseClock: Sendable {
 
     init(_ environment: SyncEnvironment) { self.environment = environment }
 
-    /// Reads the running time of the database, in milliseconds, and writes it down where that is due.
+    /// The running time of the database, in milliseconds; it is read where this process has not read it before.
     func age(in transaction: some SyncTransaction) async throws -> Int64 {
+        if PlantedBug.isOn(.agedByWallClock) { return self.environment.wallTime() }
         let time = self.environment.runningTime()
-        var age = self.known.withLock { $0 }
-        if let value = age.value(at: time), !age.isDue(at: time) { return value }
-        let isFirst = age.value(at: time) == nil
-        let stored = try await transaction.setting(SettingName.age).flatMap { Int64($0) } ?? 0
-        let value = age.meet(stored: stored, at: time)
-        if !isFirst, value > stored { try await transaction.putSetting(SettingName.age, String(value)) }
-        let met = age
-        self.known.withLock { $0 = met }
-        return value
+        if let value = self.known.withLock({ $0.value(at: time) }) { return value }
+        let noted = try await self.noted(in: transaction)
+        return self.known.withLock { $0.meet(noted, at: time, wall: self.environment.wallTime()) }
+    }
+
+    /// Whether it is time to write it down.
+    var isDue: Bool { self.known.withLock { $0.isDue(at: self.environment.runningTime()) } }
+
+    /// Writes it down, for whoever comes after this process, and takes in what other processes have counted.
+    func note(in transaction: some SyncTransaction) async throws {
+        let noted = try await self.noted(in: transaction)
+        let wall = self.environment.wallTime()
+        let age = self.known.withLock { $0.meet(noted, at: self.environment.runningTime(), wall: wall) }
+        try await transaction.putSetting(SettingName.age, Age.Noted(age: age, wall: wall).text)
+    }
+
+    private func noted(in transaction: some SyncTransaction) async throws -> Age.Noted? {
+        try await transaction.setting(SettingName.age).flatMap { Age.Noted($0) }
     }
 
     func now(in transaction: some SyncTransaction) async throws -> Moment {
         Moment(wall: self.environment.wallTime(), age: try await self.age(in: transaction))
+    }
+}
+
+extension SyncTransaction {
+    /// When a moment of this database's running time is or was, in milliseconds since 1970: as well as that can be told by who does not
+    /// work on it.
+    package func wallTime(ofAge age: Int64, _ environment: SyncEnvironment) async throws -> Int64 {
+        let now = try await DatabaseClock(environment).now(in: self)
+        return now.wall + (age - now.age)
     }
 }

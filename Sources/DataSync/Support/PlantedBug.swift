@@ -17,6 +17,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case numberReused
     /// Rows are read before the transactions that insert them have committed.
     case numberedBeforeCommit
+    /// Rows are read under locks, and what somebody has locked is passed over.
+    case lockedRowsSkipped
     /// Rows are numbered by the time that their writers gave them.
     case orderedByCreateTime
     /// A flood of one type leaves no slot to the others.
@@ -36,6 +38,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case positionPastGap
     /// What follows a gap is received, and what belongs into the gap is taken for known.
     case gapAccepted
+    /// The streams of all epochs of a branch have one position.
+    case epochNotInKey
     /// A duplicate is answered without the version of its entity.
     case duplicateWithoutVersion
 
@@ -52,6 +56,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case retryWithoutGuard
     /// One record that is at fault stops its type.
     case poisonStopsBatch
+    /// Where everything was refused alike, nothing of it is tried again.
+    case suspectsNotTried
     /// A later record of an entity overtakes one that is parked at the cloud.
     case overtakesParked
     /// The origin of a record that died at the cloud keeps what it has.
@@ -111,6 +117,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case ownEchoed
     /// A deletion goes where its payload says.
     case deletionRoutedByPayload
+    /// What was deleted leaves no version behind.
+    case tombstoneNotKept
 
     // MARK: - Restores
 
@@ -122,10 +130,16 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case renumberedWithoutUID
     /// A restored branch goes on in its old epoch.
     case epochNotRaised
+    /// A late copy of an opening opens a session.
+    case lateOpenOpensAgain
     /// Records of a branch's own older epochs do not come back to it.
     case oldEpochNotReceived
+    /// A cloud does not see that its log is an older copy.
+    case restoredCloudNotSeen
     /// A restored cloud gives places again that it had given.
     case placesNotJumped
+    /// A restored cloud goes on in its own old streams.
+    case ownEpochNotRaised
     /// What a branch has read of a log that was lost is believed.
     case oldLogTrusted
     /// What the cloud had confirmed, and has lost, is not sent again.
@@ -137,12 +151,17 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     /// What the cloud was told before it was restored is not told again.
     case toldIsRemembered
 
+    /// Two machines may take turns as one branch for ever.
+    case cloneNotSuspended
+
     // MARK: - Access
 
     /// A pull hands out what is for other branches.
     case audienceNotChecked
     /// A branch may change what it does not see.
     case noEntitlement
+    /// Where no key has the name that a token gives, one that was found before is taken.
+    case unknownKeyFallsBack
 
     // MARK: - Comparing
 
@@ -157,6 +176,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
 
     /// Waits between tries are measured by the wall clock.
     case wallClockTimer
+    /// What is kept for a retention is aged by the wall clock.
+    case agedByWallClock
     /// All wait for equally long after a failure.
     case noJitter
     /// What waits for something is not tried again by the clock.

@@ -9,9 +9,11 @@ package enum DeadRecords {
         in storage: some SyncStorage, all: Bool, json: Bool, limit: Int, own: ServerID, names: [BusinessTypeID: String]
     ) async throws {
         let dispositions = all ? Overview.openDispositions.union([.dead]) : [.dead]
-        let memos = try await storage.withTransaction(.snapshot) { try await $0.memos(dispositions, after: 0, limit: limit) }
+        let (memos, start) = try await storage.withTransaction(.snapshot) { transaction in
+            (try await transaction.memos(dispositions, after: 0, limit: limit), try await transaction.wallTime(ofAge: 0, .system))
+        }
         if json {
-            for memo in memos { Terminal.say(self.json(memo, names)) }
+            for memo in memos { Terminal.say(self.json(memo, names, start: start)) }
             return
         }
         guard !memos.isEmpty else { return Terminal.say(all ? "No record is refused or waiting." : "No record is dead.") }
@@ -28,7 +30,8 @@ package enum DeadRecords {
 
     private static func name(_ server: ServerID) -> String { server.isCloud ? "cloud" : "branch \(server)" }
 
-    private static func json(_ memo: Memo, _ names: [BusinessTypeID: String]) -> String {
+    /// - Parameter start: What the machine's clock would have shown when the running time of the database began.
+    private static func json(_ memo: Memo, _ names: [BusinessTypeID: String], start: Int64) -> String {
         var writer = JSONWriter()
         writer.object { writer in
             writer.member("id", memo.id)
@@ -44,7 +47,7 @@ package enum DeadRecords {
             writer.member("reason", memo.reason.name)
             if let detail = memo.detail { writer.member("detail", detail) }
             writer.member("created", memo.created)
-            writer.member("next_try", memo.nextTry)
+            writer.member("next_try", start + memo.nextTry)
         }
         return writer.text
     }

@@ -37,6 +37,9 @@ public struct SQLDialect: Hashable, Sendable {
     /// Locks the rows that a query returns. SQLite has one writer, so they are locked already.
     var forUpdate: String { self.isSQLite ? "" : " for update" }
 
+    /// Nothing: rows are numbered by a plain read, which neither waits for locks nor passes over what is locked.
+    var numberingLocks: String { PlantedBug.isOn(.lockedRowsSkipped) && !self.isSQLite ? " for update skip locked" : "" }
+
     /// The end of an insert that replaces the given columns where the key exists.
     ///
     /// `on duplicate key update` takes any unique key for the one that is meant, and then changes another row: it is used

@@ -71,7 +71,9 @@ extension SQLTransaction: OutboxTable {
     }
 
     public func outboxHeads(in ids: ClosedRange<Int64>, newOnly: Bool, limit: Int) async throws -> [OutboxHead] {
-        let sql = "select \(self.headColumns) from sync_data where id >= ? and id <= ?\(newOnly ? " and state = 0" : "") order by id limit ?"
+        let sql =
+            "select \(self.headColumns) from sync_data where id >= ? and id <= ?\(newOnly ? " and state = 0" : "") order by id limit ?"
+            + self.dialect.numberingLocks
         return try await self.read("outbox", sql, [.int(ids.lowerBound), .int(ids.upperBound), .int(limit)]).map(Self.head)
     }
 

@@ -45,6 +45,7 @@ public struct HistoryChecker: Sendable {
         case dense = "I11 dense"
         case logOrder = "I12 log order"
         case oneSession = "I13 one session"
+        case clones = "suspected clones are suspended"
         case epochFence = "I14 epoch fence"
         case clockFree = "I15 clock-free"
         case poisonIsolation = "I16 poison isolation"
@@ -179,7 +180,7 @@ public struct HistoryChecker: Sendable {
             if server.isCloud, let session, session != self.sessions[from] {
                 self.violate(.oneSession, "branch \(from) wrote under session \(session), the newest is \(self.sessions[from] ?? 0)")
             }
-        case .opened(let branch, let session): self.sessions[branch] = session
+        case .opened(let branch, let session, _): self.sessions[branch] = session
         case .tookOver(let branch, let process): self.agents[branch] = process
         case .wroteAsAgent(let branch, let process):
             if let newest = self.agents[branch], newest != process {
@@ -203,7 +204,7 @@ public struct HistoryChecker: Sendable {
                 self.violate(.poisonIsolation, "type \(type) was stopped for \(branch), and nothing but records was at fault")
             }
         case .summed(let server, let sum): if sum != 0 { self.violate(.conservation, "the accounts at \(server) add up to \(sum)") }
-        case .fault, .failed: break
+        case .fault, .failed, .readmitted: break
         }
     }
 

@@ -1,27 +1,30 @@
 import DataSync
 
-/// Verifies what must hold in a fleet of which one database was put back to a backup, when it has come to rest.
+/// Verifies what must hold in a fleet of which databases were put back to backups, or a branch went on with one of two copies of its
+/// machine, when it has come to rest.
 ///
-/// What was written there after the backup and had reached nobody is lost with the database. Everything else is where it belongs, once.
+/// What was written there after the backup, or to the other copy, and had reached nobody is lost with the database. Everything else is
+/// where it belongs, once.
 struct RestoreChecker {
     struct Written {
         var server: ServerID
         var change: SimulatedChange
     }
 
-    let restored: ServerID
+    let restored: Set<ServerID>
     let branches: [ServerID]
     let states: [ServerID: InMemoryState]
     let written: [Written]
     private(set) var violations: [HistoryChecker.Violation] = []
 
-    init(restored: ServerID, branches: [ServerID], states: [ServerID: InMemoryState], written: [Written]) {
+    init(restored: Set<ServerID>, branches: [ServerID], states: [ServerID: InMemoryState], written: [Written]) {
         self.restored = restored
         self.branches = branches
         self.states = states
         self.written = written
     }
 
+    private var isCloudRestored: Bool { self.restored.contains(.cloud) }
     private func state(_ server: ServerID) -> InMemoryState { self.states[server] ?? InMemoryState() }
 
     private func dead(at server: ServerID) -> Set<RecordUID> {
@@ -41,23 +44,25 @@ struct RestoreChecker {
         for written in self.written {
             let (change, uid) = (written.change, written.change.uid)
             let isKept = kept[written.server]?.contains(uid) ?? false
-            let isLost = !isKept && (self.restored.isCloud || !received.contains(uid))
+            let isLost = !isKept && (written.server.isCloud || !received.contains(uid))
             if isLost { lost.insert(change.entity) }
             guard SimulatedType.definition(of: change.type).kind == .action else { continue }
             for server in [.cloud] + self.branches {
                 let name = SimulatedType.row(of: change.entity, action: change.token)
                 let count = self.state(server).tables[SimulatedType.table(of: change.type)]?[name].flatMap { Int($0) } ?? 0
-                let isDead = server != written.server && (dead[.cloud]?.contains(uid) ?? false || dead[server]?.contains(uid) ?? false)
+                // Where it was written it counts, unless it was lost there and came back.
+                let isRefusable = server != written.server || !isKept
+                let isDead = isRefusable && (dead[.cloud]?.contains(uid) ?? false || dead[server]?.contains(uid) ?? false)
                 let what = "action \(change.token) of \(change.entity), written at \(written.server),"
                 if count > 1 { self.violate(.effectOnce, "\(what) counts \(count) at \(server)") }
                 // Branches keep what they had read of a cloud that has lost it.
-                if isLost, self.restored.isCloud { continue }
+                if isLost, self.isCloudRestored { continue }
                 let expected = isLost || isDead ? 0 : 1
                 if count < expected { self.violate(.noLoss, "\(what) does not count at \(server)") }
                 if isLost, count > 0 { self.violate(.noPhantom, "\(what) was lost by its server, and counts at \(server)") }
             }
         }
-        self.checkStates(dead, lost: self.restored.isCloud ? lost : [])
+        self.checkStates(dead, lost: self.isCloudRestored ? lost : [])
     }
 
     private mutating func checkStates(_ dead: [ServerID: Set<RecordUID>], lost: Set<EntityID>) {

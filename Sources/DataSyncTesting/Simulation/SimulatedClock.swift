@@ -29,12 +29,46 @@ extension SimulatedExecutor {
     func sleep(until time: Int64) async throws {
         try Task.checkCancellation()
         guard !self.isEnding else { throw CancellationError() }
-        let wait = SimulatedWait<Void>()
-        self.wake(after: time - self.now) { wait.succeed(()) }
-        try await wait.value()
+        let sleep = SimulatedSleep()
+        self.wake(after: time - self.now) { sleep.end() }
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { sleep.begin($0) }
+        } onCancel: {
+            sleep.cancel()
+        }
+        if sleep.isCancelled { throw CancellationError() }
     }
 
     func sleep(_ microseconds: Int64) async throws { try await self.sleep(until: self.now + microseconds) }
+
+    /// Lets time pass, whether or not the task is cancelled meanwhile: what takes long and cannot be given up.
+    func pass(_ microseconds: Int64) async {
+        await withUnsafeContinuation { continuation in self.wake(after: microseconds) { continuation.resume() } }
+    }
+}
+
+/// One sleep of one task, which ends by the clock or by its cancellation. Most of what a simulation does is this.
+final class SimulatedSleep: @unchecked Sendable {  // on the one thread of the simulation
+    private var continuation: UnsafeContinuation<Void, Never>?
+    private var hasEnded = false
+    private(set) var isCancelled = false
+
+    func begin(_ continuation: UnsafeContinuation<Void, Never>) {
+        if self.hasEnded { continuation.resume() } else { self.continuation = continuation }
+    }
+
+    func end() {
+        guard !self.hasEnded else { return }
+        self.hasEnded = true
+        self.continuation?.resume()
+        self.continuation = nil
+    }
+
+    func cancel() {
+        guard !self.hasEnded else { return }
+        self.isCancelled = true
+        self.end()
+    }
 }
 
 /// One value that one task waits for, once; its cancellation ends the wait.

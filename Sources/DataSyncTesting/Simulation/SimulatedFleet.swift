@@ -37,7 +37,7 @@ public struct SimulationPlan: Sendable {
     public var limits = SyncLimits()
 
     public init(using executor: SimulatedExecutor) {
-        self.branches = executor.pick([2, 2, 2, 3, 3, 4, 5, 8])
+        self.branches = executor.pick([3, 3, 3, 4, 4, 5, 6, 8])
         self.replicas = executor.random(1...3)
         self.dayTime = executor.random(Int64(6_000_000)...16_000_000)
         self.entities = executor.random(1...3)
@@ -71,7 +71,8 @@ public struct SimulationPlan: Sendable {
         self.limits.suspectsMax = executor.pick([4, 100])
         self.limits.suspectAgeMax = .seconds(executor.pick([3, 20]))
         self.limits.guessedMax = executor.pick([1, 20])
-        if self.limits.chunkRecordsMax < 8 { self.limits.openRecordsMax = executor.pick([8, 10_000]) }
+        // Where a full quota holds nothing but what is refused for ever, nothing can show whose fault that is: the type waits for a person.
+        if self.limits.chunkRecordsMax < 8, self.refusedAlways == 0 { self.limits.openRecordsMax = executor.pick([8, 10_000]) }
         switch executor.random(0...5) {
         case 0: self.loseAnswers(using: executor)
         case 1: self.holdTransactions(using: executor)
@@ -82,7 +83,7 @@ public struct SimulationPlan: Sendable {
 
     /// Answers are lost while the cloud stops types again and again: what was sent stays unknown while others' changes come.
     private mutating func loseAnswers(using executor: SimulatedExecutor) {
-        self.branches = executor.pick([2, 3, 4])
+        self.branches = executor.pick([3, 3, 4])
         // So many that a branch does not change each of them again at once: its next change would make up for it.
         self.entities = executor.pick([2, 4, 8])
         self.types = executor.pick([[2], [2], [2, 1]])
@@ -101,7 +102,7 @@ public struct SimulationPlan: Sendable {
 
     /// Records are refused and taken at the next try, again and again, while everything takes long.
     private mutating func parkOften(using executor: SimulatedExecutor) {
-        self.branches = executor.pick([2, 3])
+        self.branches = executor.pick([3, 3, 4])
         self.entities = executor.pick([1, 1, 2])
         self.types = executor.pick([[2], [2, 1]])
         self.refusedAlways = 0
@@ -137,13 +138,18 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     let log: SimulationLog
     let network: SimulatedNetwork
     let branches: [ServerID]
-    private(set) var databases: [ServerID: SimulatedDatabase] = [:]
-    private var agents: [ServerID: SimulatedProcess] = [:]
-    private var applications: [ServerID: SimulatedProcess] = [:]
-    private var clocks: [ServerID: SimulatedWallClock] = [:]
+    private var machines: [ServerID: SimulatedMachine] = [:]
+    /// Second machines of branches, each begun as a copy of the first.
+    private var copies: [ServerID: SimulatedMachine] = [:]
     private(set) var isHealed = false
-    /// The server whose database is put back to a backup, if one is.
-    private(set) var restored: ServerID?
+    /// Whether nothing is left to be done.
+    var isAtRest = false
+    /// When all faults ended.
+    private var healTime: Int64 = 0
+    /// The servers whose database is put back to a backup, or gives way to that of a copy.
+    private var restored: Set<ServerID> = []
+    private var cloned: ServerID?
+    private var isReadmitting = false
     /// Whether the cloud's database was put back, and nobody has declared that yet.
     private var isDeclaring = false
     private(set) var cycles = 0
@@ -175,22 +181,36 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             var rows = [ServerRow(id: server, name: "s\(server)", status: .active)]
             if server.isCloud { rows += self.branches.map { ServerRow(id: $0, name: "s\($0)", status: .active) } }
             database.prepare(servers: rows)
-            self.databases[server] = database
             // Most clocks are right, some are wrong by years. Those of the cloud's replicas differ by two minutes.
-            let error = executor.random(0...2) == 0 ? executor.random(Int64(-300_000_000_000)...300_000_000_000) : 0
-            self.clocks[server] = SimulatedWallClock(offset: error + clockShift)
+            let error = executor.random(0...2) == 0 ? executor.random(-Self.tenYears...Self.tenYears) : 0
+            self.machines[server] = SimulatedMachine(
+                server: server, database: database, clock: SimulatedWallClock(offset: error + clockShift), host: "machine \(server)")
         }
         self.network.faults = plan.link
         for index in 0..<plan.replicas { try self.startReplica(index) }
-        for branch in self.branches { self.startAgent(branch) }
-        for server in self.servers { self.startApplication(server) }
+        for branch in self.branches { self.startAgent(of: self.machine(branch)) }
+        for server in self.servers { self.startApplication(of: self.machine(server)) }
     }
+
+    /// In milliseconds.
+    private static let tenYears: Int64 = 10 * 365 * 86_400_000
 
     var servers: [ServerID] { [.cloud] + self.branches }
 
-    private func database(_ server: ServerID) -> SimulatedDatabase {
-        guard let database = self.databases[server] else { preconditionFailure("no server \(server)") }
-        return database
+    private func machine(_ server: ServerID) -> SimulatedMachine {
+        guard let machine = self.machines[server] else { preconditionFailure("no server \(server)") }
+        return machine
+    }
+
+    private func database(_ server: ServerID) -> SimulatedDatabase { self.machine(server).database }
+
+    /// A machine of a server: of two, either.
+    private func anyMachine(of server: ServerID) -> SimulatedMachine {
+        self.copies[server].map { self.executor.pick([self.machine(server), $0]) } ?? self.machine(server)
+    }
+
+    private var allMachines: [SimulatedMachine] {
+        self.servers.map { self.machine($0) } + self.copies.sorted { $0.key < $1.key }.map(\.value)
     }
 
     private func handlers(at server: ServerID) -> [any RecordHandler<SimulatedTransaction>] {
@@ -202,7 +222,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     private func startReplica(_ index: Int) throws {
         guard !self.isDeclaring else { return }
         let process = self.executor.makeProcess("hub \(index)")
-        process.wallClock = self.clocks[.cloud]
+        process.wallClock = self.machine(.cloud).clock
         process.clockOffset = self.executor.random(Int64(-60_000)...60_000)
         let hub = try Hub(
             storage: self.database(.cloud).storage(for: process), types: self.handlers(at: .cloud), limits: self.plan.limits,
@@ -224,19 +244,21 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         }
     }
 
-    private func startAgent(_ branch: ServerID) {
-        let process = self.executor.makeProcess("agent \(branch)")
-        process.wallClock = self.clocks[branch]
-        self.agents[branch] = process
-        process.start { await self.runAgent(of: branch, in: process) }
+    private func startAgent(of machine: SimulatedMachine) {
+        let process = self.executor.makeProcess("agent \(machine.server)")
+        process.wallClock = machine.clock
+        machine.agent = process
+        process.start { await self.runAgent(of: machine, in: process) }
     }
 
-    private func runAgent(of branch: ServerID, in process: SimulatedProcess) async {
-        let storage = self.database(branch).storage(for: process)
+    private func runAgent(of machine: SimulatedMachine, in process: SimulatedProcess) async {
+        let branch = machine.server
+        let storage = machine.database.storage(for: process)
         guard
             let agent = try? Agent(
                 server: branch, storage: storage, transport: SimulatedLink(network: self.network, branch: branch),
-                types: self.handlers(at: branch), limits: self.plan.limits, environment: process.environment, logger: self.logger)
+                types: self.handlers(at: branch), limits: self.plan.limits, environment: process.environment, host: machine.host,
+                logger: self.logger)
         else { preconditionFailure("the fleet's agent is not valid") }
         var lease: (any StorageLease)?
         while !Task.isCancelled {
@@ -272,7 +294,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             return
         }
         // A restored server may have lost what others hold.
-        guard !self.isHealed, self.restored == nil, self.poison.isMultiple(of: 4) else { return }
+        guard !self.isHealed, self.restored.isEmpty, self.poison.isMultiple(of: 4) else { return }
         // Not drawn from the executor: the other three in four companies fare as if there were no comparisons.
         var generator = SeededGenerator(seed: self.poison &+ UInt64(self.cycles))
         guard Int.random(in: 0..<10, using: &generator) == 0 else { return }
@@ -280,19 +302,25 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         self.falseDifferences += report.differences.filter { $0.kind != .heldUp }.map { "\($0.kind.rawValue) \($0.entity) of type \($0.type) at \(agent.id)" }
     }
 
-    private func startApplication(_ server: ServerID) {
-        let process = self.executor.makeProcess("application \(server)")
-        process.wallClock = self.clocks[server]
-        self.applications[server] = process
-        for _ in 0..<2 { process.start { await self.runApplication(at: server, in: process) } }
-        process.start { await self.readBalances(at: server, in: process) }
+    private func startApplication(of machine: SimulatedMachine) {
+        let process = self.executor.makeProcess("application \(machine.server)")
+        process.wallClock = machine.clock
+        machine.application = process
+        for _ in 0..<2 { process.start { await self.runApplication(of: machine, in: process) } }
+        process.start { await self.readBalances(of: machine, in: process) }
     }
 
-    /// How long somebody rests, at most `max`; longer while it is night.
-    private func rest(_ max: Int64) -> Int64 { self.executor.random(Int64(1_000)...Swift.max(max, (self.nightEnd - self.executor.now) / 4)) }
+    /// How long somebody rests, at most `max`; longer while it is night, and the longer the longer nothing has gone wrong: what is not
+    /// done yet waits for something that takes long.
+    private func rest(_ max: Int64) -> Int64 {
+        let now = self.executor.now
+        let calm = self.isHealed ? min((now - self.healTime) / 8, self.isAtRest ? 30_000_000 : 4_000_000) : 0
+        return self.executor.random(Int64(1_000)...Swift.max(max, (self.nightEnd - now) / 4, calm))
+    }
 
-    private func runApplication(at server: ServerID, in process: SimulatedProcess) async {
-        let storage = self.database(server).storage(for: process)
+    private func runApplication(of machine: SimulatedMachine, in process: SimulatedProcess) async {
+        let server = machine.server
+        let storage = machine.database.storage(for: process)
         for _ in 0..<self.plan.writesMax / 2 {
             guard (try? await self.executor.sleep(self.rest(self.plan.restMax))) != nil, !self.isHealed else { return }
             struct Rollback: Error {}
@@ -304,12 +332,12 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     }
 
     /// What came out of one account went into another: whoever reads them sees both, or neither.
-    private func readBalances(at server: ServerID, in process: SimulatedProcess) async {
-        let storage = self.database(server).storage(for: process)
+    private func readBalances(of machine: SimulatedMachine, in process: SimulatedProcess) async {
+        let storage = machine.database.storage(for: process)
         while !self.isHealed {
             guard (try? await self.executor.sleep(self.rest(4_000_000))) != nil else { return }
             guard let rows = try? await storage.withTransaction(.snapshot, { try await $0.rows(SimulatedType.balances) }), !rows.isEmpty else { continue }
-            self.log.append(.summed(at: server, rows.values.compactMap { Int($0) }.reduce(0, +)))
+            self.log.append(.summed(at: machine.server, rows.values.compactMap { Int($0) }.reduce(0, +)))
         }
     }
 
@@ -353,58 +381,144 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         ])
     }
 
-    // MARK: - Backups
+    // MARK: - Databases that are put back, or copied
 
-    /// Puts the database of one server back to what it was some time before.
-    func restoreOnce() {
-        let server = self.executor.random(0...1) == 0 ? ServerID.cloud : self.executor.pick(self.branches)
-        let backupTime = self.executor.random(self.plan.dayTime / 10...self.plan.dayTime / 2)
-        self.restored = server
-        self.executor.wake(after: backupTime) {
-            let backup = self.database(server).backUp()
-            self.log.fault("backup of \(server)")
-            self.executor.wake(after: self.executor.random(Int64(50_000)...self.plan.dayTime / 2)) { self.restore(server, backup) }
+    /// What happens to databases in some companies.
+    enum Misfortune: CaseIterable { case cloudRestored, branchRestored, bothRestored, cloned }
+
+    func plan(_ misfortune: Misfortune) {
+        let branch = self.executor.pick(self.branches)
+        switch misfortune {
+        case .cloudRestored: self.planRestore(of: .cloud)
+        case .branchRestored: self.planRestore(of: branch)
+        case .bothRestored: self.planRestore(of: .cloud, branch)
+        case .cloned:
+            self.restored = [branch]
+            self.cloned = branch
+            self.after(self.executor.random(self.plan.dayTime / 10...self.plan.dayTime * 3 / 4)) { self.clone(branch) }
+        }
+    }
+
+    /// Puts the databases of servers back, all at once, each to what it was at some time before.
+    private func planRestore(of servers: ServerID...) {
+        self.restored = Set(servers)
+        let time = self.executor.random(self.plan.dayTime / 10 + 50_000...self.plan.dayTime)
+        for server in servers {
+            self.executor.wake(after: self.executor.random(min(self.plan.dayTime / 10, time / 2)...min(self.plan.dayTime / 2, time))) {
+                let backup = self.database(server).backUp()
+                self.log.fault("backup of \(server)")
+                self.executor.wake(after: time - self.executor.now) { self.restore(server, backup) }
+            }
         }
     }
 
     private func restore(_ server: ServerID, _ backup: SimulatedDatabase.Backup) {
         self.log.fault("restore of \(server)")
+        let machine = self.machine(server)
         guard server.isCloud else {
             // Sometimes under the feet of a running agent.
-            if self.executor.random(0...2) > 0 { self.agents[server]?.kill() }
-            self.applications[server]?.kill()
-            self.database(server).restore(backup)
-            if let agent = self.agents[server], agent.isDead { self.startAgent(server) }
-            if !self.isHealed { self.startApplication(server) }
+            if self.executor.random(0...2) > 0 { machine.agent?.kill() }
+            machine.application?.kill()
+            machine.database.restore(backup)
+            if machine.agent?.isDead ?? true { self.startAgent(of: machine) }
+            if !self.isHealed { self.startApplication(of: machine) }
             return
         }
         self.isDeclaring = true
         for replica in self.network.replicas { replica.process.kill() }
-        self.applications[server]?.kill()
-        self.database(server).restore(backup)
-        let process = self.executor.makeProcess("operator")
-        process.start {
-            let hub = try? Hub(
-                storage: self.database(.cloud).storage(for: process), types: self.handlers(at: .cloud), limits: self.plan.limits,
+        machine.application?.kill()
+        machine.database.restore(backup)
+        self.startOperator { process in
+            let hub = try Hub(
+                storage: machine.database.storage(for: process), types: self.handlers(at: .cloud), limits: self.plan.limits,
                 environment: process.environment, logger: self.logger)
-            while let hub, !Task.isCancelled {
-                if (try? await hub.declareRestored(by: "operator")) != nil { break }
-                try? await self.executor.sleep(100_000)
-            }
+            try await hub.declareRestored(by: "operator")
+        } then: {
             self.isDeclaring = false
             for index in self.network.replicas.indices { try? self.startReplica(index) }
-            if !self.isHealed { self.startApplication(.cloud) }
+            if !self.isHealed { self.startApplication(of: machine) }
         }
     }
 
-    /// What must hold after that.
+    /// A person does something at the cloud until it succeeds.
+    private func startOperator(_ body: @escaping @Sendable (SimulatedProcess) async throws -> Void, then: @escaping @Sendable () -> Void) {
+        let process = self.executor.makeProcess("operator")
+        process.start {
+            while !Task.isCancelled {
+                do {
+                    try await body(process)
+                    break
+                } catch { try? await self.executor.sleep(100_000) }
+            }
+            then()
+        }
+    }
+
+    // MARK: - Clones
+
+    /// A copy of a branch's machine is started beside it: with its database as it is now, and with its identity.
+    private func clone(_ branch: ServerID) {
+        self.log.fault("clone of \(branch)")
+        let original = self.machine(branch)
+        let database = SimulatedDatabase(server: branch, executor: self.executor, log: self.log)
+        database.faults = self.plan.database
+        database.restore(original.database.backUp())
+        let copy = SimulatedMachine(
+            server: branch, database: database, clock: SimulatedWallClock(offset: original.clock.offset), host: "copy of machine \(branch)")
+        self.copies[branch] = copy
+        self.startAgent(of: copy)
+        self.startApplication(of: copy)
+        self.lookAfter(branch)
+    }
+
+    private var isSuspended: Bool { self.cloned.map { self.database(.cloud).state.servers[$0]?.status == .suspended } ?? false }
+
+    /// Sooner or later a person sees that the branch was suspended.
+    private func lookAfter(_ branch: ServerID) {
+        self.after(self.rest(3_000_000)) {
+            if self.isSuspended { self.readmit(branch) }
+            self.lookAfter(branch)
+        }
+    }
+
+    /// Of two machines one goes on, and the other is thrown away with what it alone has.
+    private func decide(for branch: ServerID) {
+        guard let copy = self.copies.removeValue(forKey: branch) else { return }
+        self.log.fault("decision for \(branch)")
+        let original = self.machine(branch)
+        let isCopyKept = self.executor.random(0...1) == 0
+        let (kept, other) = isCopyKept ? (copy, original) : (original, copy)
+        self.machines[branch] = kept
+        other.isThrownAway = true
+        other.agent?.kill()
+        other.application?.kill()
+        other.database.clear()
+    }
+
+    private func readmit(_ branch: ServerID) {
+        self.decide(for: branch)
+        guard !self.isReadmitting else { return }
+        self.isReadmitting = true
+        self.startOperator { process in
+            try await self.database(.cloud).storage(for: process).withTransaction(.write) { transaction in
+                guard var row = try await transaction.server(branch), row.status == .suspended else { return }
+                row.readmit()
+                guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "readmit") }
+                transaction.note(.readmitted(branch: branch))
+            }
+        } then: {
+            self.isReadmitting = false
+        }
+    }
+
+    /// What must hold after any of that.
     func restoreChecker() -> RestoreChecker? {
-        guard let restored = self.restored else { return nil }
+        guard !self.restored.isEmpty else { return nil }
         let written = self.log.events.compactMap { event in
             if case .written(let server, _, let change) = event { RestoreChecker.Written(server: server, change: change) } else { nil }
         }
         return RestoreChecker(
-            restored: restored, branches: self.branches,
+            restored: self.restored, branches: self.branches,
             states: Dictionary(uniqueKeysWithValues: self.servers.map { ($0, self.database($0).state) }), written: written)
     }
 
@@ -436,7 +550,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
                 report.differences.map { EntityID(type: BusinessTypeID(rawValue: $0.type), scope: ServerID(rawValue: $0.scope), key: EntityKey($0.entity)) })
             for id in different.subtracting(said).sorted() { faults.append("\(id) differs at \(branch), and its comparison does not say so") }
             for id in said.subtracting(different).sorted() { faults.append("the comparison of \(branch) says that \(id) differs") }
-            guard self.restored == nil else { continue }
+            guard self.restored.isEmpty else { continue }
             for found in report.differences where found.kind != .heldUp {
                 faults.append("\(found.entity) of type \(found.type) differs at \(branch) for no reason")
             }
@@ -495,10 +609,13 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         if self.executor.random(0...99) < self.plan.breakdowns { return self.breakDown(self.executor.pick(self.plan.types), at: .cloud) }
         switch self.executor.random(0...12) {
         case 0...2:
-            guard let agent = self.agents[branch] else { return }
+            let machine = self.anyMachine(of: branch)
+            guard let agent = machine.agent else { return }
             self.log.fault("kill \(agent.name)")
             agent.kill()
-            self.after(self.executor.random(Int64(1_000)...1_500_000)) { if self.agents[branch] === agent { self.startAgent(branch) } }
+            self.after(self.executor.random(Int64(1_000)...1_500_000)) {
+                if machine.agent === agent, !machine.isThrownAway { self.startAgent(of: machine) }
+            }
         case 3...4:
             let index = self.executor.random(0...self.network.replicas.count - 1)
             let process = self.network.replicas[index].process
@@ -509,21 +626,23 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             }
         case 5:
             self.log.fault("restart database \(server)")
-            self.database(server).restart()
+            self.anyMachine(of: server).database.restart()
         case 6:
-            guard let application = self.applications[server] else { return }
+            let machine = self.anyMachine(of: server)
+            guard let application = machine.application else { return }
             self.log.fault("kill \(application.name)")
             application.kill()
-            self.startApplication(server)
+            self.startApplication(of: machine)
         case 7:
-            guard let agent = self.agents[branch] else { return }
+            let machine = self.anyMachine(of: branch)
+            guard let agent = machine.agent else { return }
             self.pause(agent)
             // Somebody takes it for dead and starts another; the old one comes back.
             if self.executor.random(0...1) == 0 {
                 self.after(self.executor.random(Int64(1_000)...500_000)) {
-                    guard self.agents[branch] === agent else { return }
-                    self.database(branch).disconnect(agent)
-                    self.startAgent(branch)
+                    guard machine.agent === agent, !machine.isThrownAway else { return }
+                    machine.database.disconnect(agent)
+                    self.startAgent(of: machine)
                 }
             }
         case 8: self.pause(self.executor.pick(self.network.replicas).process)
@@ -536,10 +655,10 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             self.log.append(.brokeDown(at: server, type: type))
             self.refusingUntil[server, default: [:]][type] = self.executor.now + self.executor.random(Int64(50_000)...6_000_000)
         default:
-            // Tries are put off when a clock is set back, so that is not by much: they would outlast the simulation.
-            let jump = self.executor.random(0...2) == 0 ? self.executor.random(Int64(0)...3_600_000) : self.executor.random(Int64(-20_000)...20_000)
+            let most = self.executor.pick([20_000, 3_600_000, Self.tenYears])
+            let jump = self.executor.random(-most...most)
             self.log.fault("clock \(server)")
-            self.clocks[server]?.offset += jump
+            self.anyMachine(of: server).clock.offset += jump
         }
     }
 
@@ -548,13 +667,13 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         process.pause()
         let time = self.executor.random(Int64(10_000)...(self.executor.random(0...3) == 0 ? 25_000_000 : 1_500_000))
         // The database ends the transactions of a client that does not speak for long.
-        if time > 15_000_000 { self.executor.wake(after: 15_000_000) { self.databases.values.forEach { $0.disconnect(process) } } }
+        if time > 15_000_000 { self.executor.wake(after: 15_000_000) { self.allMachines.forEach { $0.database.disconnect(process) } } }
         self.executor.wake(after: time) { process.resume() }
     }
 
     private func restartWhatEnded() {
-        for branch in self.branches {
-            if let agent = self.agents[branch], agent.hasEnded || (self.isHealed && !agent.isRunning) { self.startAgent(branch) }
+        for machine in self.allMachines {
+            if let agent = machine.agent, agent.hasEnded || (self.isHealed && !agent.isRunning) { self.startAgent(of: machine) }
         }
         guard self.isHealed else { return }
         for (index, replica) in self.network.replicas.enumerated() where replica.process.isDead { try? self.startReplica(index) }
@@ -563,16 +682,21 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     /// All faults end, and nobody writes any more.
     func heal() {
         self.isHealed = true
+        self.healTime = self.executor.now
         self.network.faults = LinkFaults()
         self.network.offline = []
+        if let branch = self.cloned { self.decide(for: branch) }
         for server in self.servers { self.database(server).faults = DatabaseFaults() }
         for replica in self.network.replicas { replica.process.resume() }
-        for branch in self.branches { self.agents[branch]?.resume() }
+        for branch in self.branches { self.machine(branch).agent?.resume() }
         self.restartWhatEnded()
     }
 
-    /// Starts again what has ended by itself since.
-    func keepRunning() { self.restartWhatEnded() }
+    /// Starts again what has ended by itself since, and readmits who was suspended.
+    func keepRunning() {
+        self.restartWhatEnded()
+        if let branch = self.cloned, self.isSuspended { self.readmit(branch) }
+    }
 
     // MARK: - Rest
 
@@ -585,9 +709,10 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
             if !rows.isEmpty { unfinished.append("\(rows.count) rows of \(server), such as \(rows[0].id) (\(rows[0].state), \(rows[0].payload))") }
             let open = state.memos.values.filter { $0.disposition.isOpen }.sorted { $0.id < $1.id }
             if let memo = open.first {
-                let wait = memo.nextTry - SimulatedProcess.wallTime(at: self.executor.now) - (self.clocks[server]?.offset ?? 0)
+                let age = state.settings["age"] ?? "0"
                 unfinished.append(
-                    "\(open.count) open memos at \(server), such as \(memo.line) \(memo.number) \(memo.disposition.name) \(memo.reason), due in \(wait) ms")
+                    "\(open.count) open memos at \(server), such as \(memo.line) \(memo.number) \(memo.disposition.name) \(memo.reason), due at "
+                        + "\(memo.nextTry), noted \(age)")
             }
             guard server.isBranch else { continue }
             let logEpoch = self.database(.cloud).state.settings["log.epoch"].flatMap { Int32($0) } ?? 1
@@ -596,6 +721,9 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
                 if let last = records.last, last.logSeq > position {
                     unfinished.append("\(server) has type \(key.type) up to \(position) of \(last.logSeq)")
                 }
+            }
+            for (key, received) in state.positions where key.epoch == logEpoch && received.reported < received.position.number {
+                unfinished.append("\(server) has told of type \(key.type) up to \(received.reported) of \(received.position.number)")
             }
         }
         return unfinished.sorted()
@@ -612,16 +740,21 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
     }
 
     /// What must not change any more when all has come to rest. When a dead record is asked about next is left out: a person may
-    /// decide on it at any time, so that goes on, once a minute.
-    var picture: [[Int]] {
-        self.servers.map { server in
+    /// decide on it at any time, so that goes on, once a minute. So is the time for which the database has run.
+    var picture: [String: Int] {
+        var picture: [String: Int] = [:]
+        for server in self.servers {
             var state = self.database(server).state
             for id in state.memos.keys { state.memos[id]?.nextTry = 0 }
-            return [
-                state.outbox.hashValue, state.memos.hashValue, state.positions.hashValue, state.log.hashValue, state.entities.hashValue,
-                state.tables.hashValue, state.manifests.hashValue, state.confirmations.hashValue, state.settings.hashValue,
+            state.settings["age"] = nil
+            let hashes = [
+                "outbox": state.outbox.hashValue, "memos": state.memos.hashValue, "positions": state.positions.hashValue, "log": state.log.hashValue,
+                "entities": state.entities.hashValue, "tables": state.tables.hashValue, "manifests": state.manifests.hashValue,
+                "confirmations": state.confirmations.hashValue, "settings": state.settings.hashValue,
             ]
+            for (table, hash) in hashes { picture["\(table) of \(server)"] = hash }
         }
+        return picture
     }
 
     /// How many records the cloud knows to be dead at a branch.
@@ -631,6 +764,26 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         self.executor.end()
         for server in self.servers { self.database(server).clear() }
         self.log.clear()
+    }
+}
+
+/// The machine of a server: its database, and what runs there. The cloud's replicas run on others.
+final class SimulatedMachine: @unchecked Sendable {  // on the one thread of the simulation
+    let server: ServerID
+    let database: SimulatedDatabase
+    let clock: SimulatedWallClock
+    /// What it calls itself.
+    let host: String
+    var agent: SimulatedProcess?
+    var application: SimulatedProcess?
+    /// Whether its branch goes on with another one.
+    var isThrownAway = false
+
+    init(server: ServerID, database: SimulatedDatabase, clock: SimulatedWallClock, host: String) {
+        self.server = server
+        self.database = database
+        self.clock = clock
+        self.host = host
     }
 }
 

@@ -19,6 +19,8 @@ public struct LinkFaults: Sendable {
 enum SimulatedRequest {
     /// What it was sent under.
     @TaskLocal static var session: Int64?
+    /// Which machine opens a session by it.
+    @TaskLocal static var host: String?
 }
 
 /// The cloud's replicas behind their load balancer, as branches reach them.
@@ -54,7 +56,7 @@ public final class SimulatedNetwork: @unchecked Sendable {  // on the one thread
     }
 
     func call<Answer: Sendable>(
-        from branch: ServerID, session: Int64?, operation: StaticString,
+        from branch: ServerID, session: Int64?, host: String? = nil, operation: StaticString,
         _ handle: @escaping @Sendable (InMemoryTransport<SimulatedStorage>) async throws -> Answer
     ) async throws -> Answer {
         self.requests += 1
@@ -69,13 +71,13 @@ public final class SimulatedNetwork: @unchecked Sendable {  // on the one thread
                 self.cut(wait, unreachable)
                 continue
             }
-            self.executor.wake(after: self.travelTime()) { self.arrive(from: branch, session: session, wait, unreachable, handle) }
+            self.executor.wake(after: self.travelTime()) { self.arrive(from: branch, session, host, wait, unreachable, handle) }
         }
         return try await wait.value()
     }
 
     private func arrive<Answer: Sendable>(
-        from branch: ServerID, session: Int64?, _ wait: SimulatedWait<Answer>, _ unreachable: DataSyncError,
+        from branch: ServerID, _ session: Int64?, _ host: String?, _ wait: SimulatedWait<Answer>, _ unreachable: DataSyncError,
         _ handle: @escaping @Sendable (InMemoryTransport<SimulatedStorage>) async throws -> Answer
     ) {
         if self.offline.contains(branch) { return }
@@ -90,10 +92,12 @@ public final class SimulatedNetwork: @unchecked Sendable {  // on the one thread
         }
         replica.process.start {
             await SimulatedRequest.$session.withValue(session) {
-                let result: Result<Answer, any Error>
-                do { result = .success(try await handle(transport)) } catch { result = .failure(error) }
-                answered.succeed(())
-                self.answer(result, to: branch, wait)
+                await SimulatedRequest.$host.withValue(host) {
+                    let result: Result<Answer, any Error>
+                    do { result = .success(try await handle(transport)) } catch { result = .failure(error) }
+                    answered.succeed(())
+                    self.answer(result, to: branch, wait)
+                }
             }
         }
     }
@@ -128,7 +132,7 @@ public struct SimulatedLink: SyncTransport {
     let branch: ServerID
 
     public func open(_ request: OpenRequest) async throws -> OpenAnswer {
-        try await self.network.call(from: self.branch, session: nil, operation: "open") { try await $0.open(request) }
+        try await self.network.call(from: self.branch, session: nil, host: request.host, operation: "open") { try await $0.open(request) }
     }
 
     public func push(_ request: PushRequest) async throws -> PushAnswer {

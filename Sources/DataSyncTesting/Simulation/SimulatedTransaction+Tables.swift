@@ -28,7 +28,8 @@ extension SimulatedTransaction {
             let branch = row.id
             self.note(
                 self.database.server.isCloud
-                    ? .opened(branch: branch, session: row.session) : .tookOver(branch: branch, process: self.process.number))
+                    ? .opened(branch: branch, session: row.session, host: row.status == .active ? SimulatedRequest.host : nil)
+                    : .tookOver(branch: branch, process: self.process.number))
         }
         return isReplaced
     }

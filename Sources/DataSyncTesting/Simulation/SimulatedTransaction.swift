@@ -63,7 +63,8 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
         let executor = self.database.executor
         try self.check()
         let isSlow = executor.happens(self.database.faults.slow)
-        try await executor.sleep(isSlow ? executor.random(Int64(1_000)...200_000) : executor.random(Int64(20)...600))
+        await executor.pass(isSlow ? executor.random(Int64(1_000)...200_000) : executor.random(Int64(20)...600))
+        try Task.checkCancellation()
         try self.check()
         if executor.happens(self.database.faults.cut) {
             self.database.log.fault("cut")
@@ -160,7 +161,7 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
         // Who dies during this does not know what became of it: it is done at the one end of the wait, or at the other.
         let isEarly = executor.random(0...1) == 0
         if isEarly { self.finish(view) }
-        try await executor.sleep(executor.random(Int64(20)...800))
+        await executor.pass(executor.random(Int64(20)...800))
         if isEarly { return }
         if self.isLost { throw DataSyncError(.commitUnknown, operation: "simulation") }
         try self.check()

@@ -45,8 +45,9 @@ public enum Simulation {
         let fleet = try SimulatedFleet(executor: executor, plan: plan, log: log, clockShift: clockShift)
         var checker = HistoryChecker(SimulatedType.definitions, plan.limits)
         fleet.disturb()
-        // Every fourth company has one of its databases put back to a backup.
-        if seed % 4 == 3 { fleet.restoreOnce() }
+        // In every fourth company a database is put back to a backup, or two are, or a branch's machine is copied.
+        let misfortunes = SimulatedFleet.Misfortune.allCases
+        if seed % 4 == 3 { fleet.plan(misfortunes[Int(seed / 4) % misfortunes.count]) }
         executor.run(stepsMax: 2_000_000) { executor.now >= plan.faultTime }
         fleet.heal()
         var unfinished: [String] = []
@@ -60,6 +61,7 @@ public enum Simulation {
             unfinished = fleet.unfinished()
             isAtRest = unfinished.isEmpty
         }
+        fleet.isAtRest = isAtRest
         if isAtRest {
             Self.checkQuiet(fleet, &checker)
             Self.checkComparisons(fleet, &checker)
@@ -69,7 +71,9 @@ public enum Simulation {
         if var restores = fleet.restoreChecker() {
             // Numbers, places and effects begin anew where a database does, so what counts is what is there in the end.
             if isAtRest { restores.check() }
-            for violation in restores.violations { checker.add(violation) }
+            var clones = CloneChecker(isDay: plan.night == 0)
+            for event in log.events { clones.take(event) }
+            for violation in restores.violations + clones.violations { checker.add(violation) }
         } else {
             for event in log.events { checker.take(event) }
             if isAtRest { checker.finish(fleet.rest) }
@@ -109,8 +113,12 @@ public enum Simulation {
         // Requests that were delayed are still on their way.
         runOn(125_000_000)
         let (before, requests, cycles) = (fleet.picture, fleet.network.requests, fleet.cycles)
-        runOn(10_000_000)
-        if fleet.picture != before { checker.add(HistoryChecker.Violation(.quiet, "something is written after everything was done")) }
+        // Each rests for half a minute at most.
+        runOn(40_000_000)
+        let after = fleet.picture
+        for what in before.keys.sorted() where before[what] != after[what] {
+            checker.add(HistoryChecker.Violation(.quiet, "\(what) are written after everything was done"))
+        }
         let (asked, done) = (fleet.network.requests - requests, fleet.cycles - cycles)
         // The cloud asks about each dead record of a branch by itself, once a minute.
         if asked > done + fleet.branches.count + fleet.deadElsewhere {

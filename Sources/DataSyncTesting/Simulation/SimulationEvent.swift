@@ -18,8 +18,10 @@ public enum SimulationEvent: Hashable, Sendable {
     case raised(at: ServerID, entity: EntityID, version: Int64)
     /// A receiver's position moved. `session` is what the request was sent under, at the cloud.
     case moved(at: ServerID, from: ServerID, epoch: Int32, type: BusinessTypeID, number: Int64, to: Int64, session: Int64?)
-    /// A session of a branch was opened at the cloud.
-    case opened(branch: ServerID, session: Int64)
+    /// A session of a branch was opened at the cloud, by which machine, as that calls itself; nil where the cloud alone ended one.
+    case opened(branch: ServerID, session: Int64, host: String? = nil)
+    /// A branch that was suspended was readmitted by a person.
+    case readmitted(branch: ServerID)
     /// A process took over the database of a branch.
     case tookOver(branch: ServerID, process: Int)
     /// A process wrote as the agent of a branch.

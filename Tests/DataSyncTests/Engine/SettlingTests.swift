@@ -16,7 +16,7 @@ import Testing
 
     private func settle(_ parts: [PushBatch.Part], _ runs: [PushRunAnswer], _ type: ItemType) -> Settling {
         let batch = PushBatch(parts: parts, request: PushRequest(session: SessionID(number: 1, epoch: 1), runs: []))
-        var settling = Settling(branch: 7, batch: batch, answer: PushAnswer(runs: runs), now: 1_000)
+        var settling = Settling(branch: 7, batch: batch, answer: PushAnswer(runs: runs), now: Moment(wall: 1_000, age: 50))
         settling.decide { $0 == type.id ? type.definition : nil }
         return settling
     }

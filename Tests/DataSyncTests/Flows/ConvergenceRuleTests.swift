@@ -135,6 +135,23 @@ import Testing
         #expect(try await company.cycle(2).pulled == [.applied: 1])
     }
 
+    @Test func howOwnRecordsStandIsReadWithTheRecordsThatArePulled() async throws {
+        let company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "poison"), .product, at: 1)
+        try await company.cycle(1)
+        for server in [.cloud, 2] as [ServerID] { company.conduct(server).cure("poison") }
+        // While the pull of 1 is about to be read its own change is taken in, and then that of 2: 1 has to know of both.
+        company.points.once(.cloudPullBeforeRead) {
+            do {
+                try await company.hub.retryDue()
+                try await company.write(Item(id: 1, text: "of 2"), .product, at: 2)
+                try await company.cycle(2)
+            } catch { Issue.record(error) }
+        }
+        #expect(try await company.cycle(1).pulled == [.applied: 1])
+        try await self.converged(company, on: "of 2")
+    }
+
     // MARK: - Rule 3: no pull of a type while nobody knows what became of a row
 
     @Test func noTypeIsPulledWhileARowOfItHasNoAnswer() async throws {
@@ -212,6 +229,18 @@ import Testing
         try await company.cycle(1)
         #expect(try await company.memos(at: 1).map(\.disposition) == [.superseded])
         try await self.converged(company, on: "newer")
+    }
+
+    @Test func anOlderParkedRecordDoesNotBringBackWhatWasDeleted() async throws {
+        let company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "poison"), .product, at: .cloud)
+        try await company.cycle(1)
+        try await company.delete(1, .product, at: .cloud)
+        try await company.cycle(1)
+        company.conduct(1).cure("poison")
+        try await company.cycle(1)
+        #expect(try await company.memos(at: 1).map(\.disposition) == [.superseded])
+        #expect(try await company.rows(.product, at: 1) == [:])
     }
 
     @Test func anAcceptedChangeThatWasParkedKeepsItsVersionToo() async throws {

@@ -104,6 +104,98 @@ import Testing
         #expect(step > 30)
     }
 
+    /// Each commit in turn is carried out, and nobody knows: what it did is run again.
+    @Test func theRepairOfARestoredBranchSurvivesACommitOfUnknownOutcomeAtEveryStep() async throws {
+        var step = 0
+        var isThrough = false
+        while !isThrough {
+            step += 1
+            var (company, backup) = try await self.companyBeforeRestore()
+            company.storage(1).base.restore(backup)
+            try company.start(1)
+            company.plan.arm(step: step, at: [.commit], DataSyncError(.commitUnknown, operation: "test"))
+            for _ in 0..<4 { _ = try? await company.cycle(1) }
+            isThrough = company.plan.isArmed
+            company.plan.disarm()
+            try await company.settle()
+            try await self.check(company, products: (1...8).map { "\($0)" }, points: (1...4).map { "1/+\($0)" }, "step \(step)")
+        }
+        #expect(step > 8)
+    }
+
+    /// Another epoch comes while rows get their numbers in the one before.
+    @Test func rowsKeepTheirOrderHoweverOftenTheyGetNewNumbers() async throws {
+        var limits = Company.eagerLimits
+        limits.manifestRowsMax = 1
+        var step = 0
+        var isThrough = false
+        while !isThrough {
+            step += 1
+            var company = try await Company(branches: [1, 2], limits: limits)
+            let cloud = company.storage(.cloud).base
+            @Sendable func raiseEpoch() async throws {
+                try await cloud.withTransaction { transaction in
+                    var row = try #require(try await transaction.server(1))
+                    row.epoch += 1
+                    _ = try await transaction.replaceServer(row)
+                }
+            }
+            try await company.cycle(1)
+            company.link(1).once(.before(.push)) { throw DataSyncError(.peerUnreachable, operation: "test") }
+            for text in ["one", "two", "three", "four"] { try await company.write(Item(id: 1, text: text), .product, at: 1) }
+            await #expect(throws: DataSyncError.self) { try await company.cycle(1) }
+            // As if another copy of this database had been repaired, twice.
+            try await raiseEpoch()
+            try company.start(1)
+            company.plan.arm(step: step)
+            _ = try? await company.cycle(1)
+            isThrough = company.plan.isArmed
+            company.plan.disarm()
+            try await raiseEpoch()
+            try company.start(1)
+            try await company.settle()
+            for server in Self.everybody { #expect(try await company.rows(.product, at: server) == ["product:1": "four"], "step \(step) at \(server)") }
+        }
+        #expect(step > 20)
+    }
+
+    @Test(arguments: 1...4)
+    func aDatabaseThatIsPutBackWhileAnAnswerIsOnItsWayIsNotSettledByIt(push: Int) async throws {
+        let (company, backup) = try await self.companyBeforeRestore()
+        let storage = company.storage(1).base
+        for id in 10...18 { try await company.write(Item(id: id, text: "and more"), .product, at: 1) }
+        // The cloud has taken it in, and the branch does not know yet.
+        for number in 1...push { company.link(1).once(.after(.push)) { if number == push { storage.restore(backup) } } }
+        _ = try? await company.cycle(1)
+        try await company.settle()
+        for server in Self.everybody {
+            #expect(try await company.rows(.product, at: server) == company.rows(.product, at: .cloud), "\(server)")
+        }
+        let counts = try await company.rows(.points, at: .cloud)
+        #expect(counts == Dictionary(uniqueKeysWithValues: (1...4).map { ("points:1/+\($0)", "1") }))
+        #expect(try await company.outbox(1).allSatisfy { $0.state == .settled })
+    }
+
+    @Test(arguments: [ItemType.product, .points], [0, 2])
+    func recordsAreNotTakenInAboveAGapThatARestoreMade(type: ItemType, own: Int) async throws {
+        let company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "a"), type, at: 2)
+        try await company.settle()
+        let storage = company.storage(1).base
+        let backup = storage.backUp()
+        for id in 2...4 { try await company.write(Item(id: id, text: "b"), type, at: 2) }
+        try await company.settle()
+        // What comes next is of others, or the branch's own alone.
+        if own == 0 { try await company.write(Item(id: 5, text: "c"), type, at: 2) }
+        try await company.cycle(2)
+        for id in 5..<5 + own { try await company.write(Item(id: id, text: "d"), type, at: 1) }
+        company.link(1).once(.after(.pull)) { storage.restore(backup) }
+        _ = try? await company.cycle(1)
+        try await company.settle()
+        #expect(try await company.rows(type, at: 1) == company.rows(type, at: .cloud))
+        #expect(try await company.rows(type, at: .cloud).count == 4 + max(own, 1))
+    }
+
     @Test func whatARestoredBranchIsToldFitsIntoMessagesHoweverManyTypesThereAre() async throws {
         let company = try await Company(branches: [1])
         var expected: [Receipt] = []
@@ -167,6 +259,20 @@ import Testing
         #expect(try await company.rows(.visit, at: .cloud).count == 1)
     }
 
+    @Test func aRestoredCloudBeginsNewStreamsOfItsOwn() async throws {
+        var (company, backup) = try await self.companyBeforeCloudRestore()
+        try await company.write(Item(id: 7, text: "lost with the cloud"), .product, at: .cloud)
+        try await company.settle()
+        company.storage(.cloud).base.restore(backup)
+        try company.startAll()
+        try await company.hub.declareRestored(by: "test")
+        try await company.write(Item(id: 8, text: "of the cloud"), .product, at: .cloud)
+        try await company.settle()
+        // The lost record was number 1 of the first epoch, and branches know it as such.
+        let own = try await company.log(2, .all).map(\.record).filter { $0.origin.isCloud }
+        #expect(own.map(\.stream.epoch) == [2])
+    }
+
     @Test func whatComesInAnotherOrderTheSecondTimeIsTheSameEverywhere() async throws {
         var (company, backup) = try await self.companyBeforeCloudRestore()
         company.storage(.cloud).base.restore(backup)
@@ -176,6 +282,27 @@ import Testing
         try await company.cycle(2)
         try await company.settle()
         for server in Self.everybody { #expect(try await company.rows(.product, at: server)["product:6"] == "after", "\(server)") }
+    }
+
+    @Test func whatWasParkedInTheBackupOfTheCloudAndEndedLaterComesBackToItsOrigin() async throws {
+        var company = try await Company(branches: [1, 2])
+        try await company.write(Item(id: 1, text: "first"), .product, at: 2)
+        try await company.settle()
+        try await company.write(Item(id: 1, text: "poison"), .product, at: 1)
+        try await company.cycle(1)
+        let backup = company.storage(.cloud).base.backUp()
+        for server in [.cloud, 2] as [ServerID] { company.conduct(server).cure("poison") }
+        try await company.hub.retryDue()
+        try await company.settle()
+        try await company.write(Item(id: 1, text: "lost with the cloud"), .product, at: .cloud)
+        try await company.settle()
+        company.storage(.cloud).base.restore(backup)
+        try company.startAll()
+        try await company.hub.declareRestored(by: "test")
+        // Branch 1 has heard of its end, and gone on.
+        try await company.hub.retryDue()
+        try await company.settle()
+        for server in Self.everybody { #expect(try await company.rows(.product, at: server) == ["product:1": "poison"], "\(server)") }
     }
 
     @Test func aRestoredCloudThatNobodyDeclaredServesNobodyWhoHasReadMore() async throws {
@@ -275,6 +402,17 @@ import Testing
         #expect(error?.code == .diverged)
         // The other branch goes on.
         _ = try await company.cycle(2)
+    }
+
+    @Test func aWallClockThatJumpsEndsNoRetention() async throws {
+        var (company, backup) = try await self.companyBeforeRestore()
+        company.time.setWall(forth: 10 * 365 * 86_400_000)
+        try await company.agents[1]!.removeOld()
+        try await company.hub.removeOld()
+        company.storage(1).base.restore(backup)
+        try company.start(1)
+        try await company.settle()
+        try await self.check(company, products: (1...8).map { "\($0)" }, points: (1...4).map { "1/+\($0)" })
     }
 
     // MARK: - Clones

@@ -43,6 +43,25 @@ import Testing
         #expect(try await company.outbox(1).allSatisfy { $0.state == .settled })
     }
 
+    /// What was written is there, and whoever wrote it thinks that it is not.
+    @Test func anAgentThatBelievesItsCommitToHaveFailedGoesOn() async throws {
+        var limits = Company.eagerLimits
+        limits.batchRecordsMax = 2
+        limits.manifestRowsMax = 1
+        let company = try await Company(branches: [1], limits: limits)
+        try await company.settle()
+        for step in 1...20 {
+            for id in 1...3 { try await company.write(Item(id: 10 * step + id, text: "x"), .order, at: 1) }
+            company.plan.arm(step: step, at: [.commit], DataSyncError(.storageUnavailable, operation: "test"))
+            _ = try? await company.cycle(1)
+            company.plan.disarm()
+            for id in 4...5 { try await company.write(Item(id: 10 * step + id, text: "x"), .order, at: 1) }
+            try await company.settle()
+        }
+        #expect(try await company.rows(.order, at: .cloud).count == 100)
+        #expect(try await company.outbox(1).allSatisfy { $0.state == .settled })
+    }
+
     @Test func aBatchThatOvertakesTheOneBeforeItIsSentAgainInTheSameSession() async throws {
         var limits = Company.eagerLimits
         limits.batchRecordsMax = 1

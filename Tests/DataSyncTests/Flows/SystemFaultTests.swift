@@ -33,6 +33,46 @@ import Testing
         #expect(try await company.cycle(1).pushed == [.applied: 1])
     }
 
+    @Test(arguments: [ServerID.cloud, 2])
+    func aWallClockThatJumpsNeitherBringsATryEarlyNorHoldsItBack(server: ServerID) async throws {
+        let company = try await Company(branches: [1, 2], limits: SyncLimits())
+        if server.isBranch { company.conduct(.cloud).cure("poison") }
+        try await company.write(Item(id: 1, text: "poison"), .product, at: 1)
+        try await company.cycle(1)
+        func attempts(years: Int64) async throws -> [Int] {
+            company.time.setWall(forth: years * 365 * 86_400_000)
+            try await company.hub.retryDue()
+            try await company.cycle(2)
+            return try await company.memos(at: server).filter { $0.line.receiver == server }.map(\.attempts)
+        }
+        #expect(try await attempts(years: 0) == [1])
+        #expect(try await attempts(years: 10) == [1])
+        company.time.advance(by: .seconds(29))
+        #expect(try await attempts(years: -20) == [1])
+        company.time.advance(by: .seconds(1))
+        #expect(try await attempts(years: 0) == [2])
+        company.time.advance(by: .seconds(299))
+        #expect(try await attempts(years: 20) == [2])
+        company.time.advance(by: .seconds(1))
+        #expect(try await attempts(years: -5) == [3])
+    }
+
+    @Test func whatNeverRunsForLongTriesAgainToo() async throws {
+        var company = try await Company(branches: [1], limits: SyncLimits())
+        try await company.write(Item(id: 1, text: "poison"), .product, at: .cloud)
+        try await company.cycle(1)
+        // One cycle every five minutes, each in a process of its own: each counts for a minute.
+        var starts = 0
+        while try await company.memos(at: 1, [.dead]).isEmpty {
+            company.time.advance(by: .seconds(300))
+            try company.start(1)
+            try await company.cycle(1)
+            starts += 1
+            try #require(starts < 10)
+        }
+        #expect(starts == 6)
+    }
+
     @Test func aStoppedTypeIsProbedEverMoreRarely() async throws {
         let company = try await Company(branches: [1])
         try await company.write(Item(id: 1, text: "broken"), .order, at: 1)

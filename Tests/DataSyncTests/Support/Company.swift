@@ -8,6 +8,7 @@ typealias TestAgent = Agent<FaultyStorage, FaultyTransport>
 struct Company: Sendable {
     let time = TestTime()
     let plan = FaultPlan()
+    let points = PointHooks()
     let limits: SyncLimits
     private(set) var hub: Hub<FaultyStorage>
     private(set) var agents: [ServerID: TestAgent] = [:]
@@ -42,7 +43,7 @@ struct Company: Sendable {
         }
         self.hub = try Hub(
             storage: storages[.cloud]!, types: Self.handlers(types(.cloud), conducts[.cloud]!), limits: limits,
-            environment: self.time.environment, logger: .silent)
+            environment: self.points.environment(self.time), logger: .silent)
         for branch in branches { try self.start(branch, types: types(branch)) }
     }
 
@@ -68,7 +69,7 @@ struct Company: Sendable {
             server: branch, storage: self.storage(branch),
             transport: FaultyTransport(
                 base: InMemoryTransport(hub: self.hub, branch: branch), link: self.link(branch), plan: self.plan),
-            types: Self.handlers(types, self.conduct(branch)), limits: self.limits, environment: self.time.environment,
+            types: Self.handlers(types, self.conduct(branch)), limits: self.limits, environment: self.points.environment(self.time),
             host: host, logger: .silent)
     }
 
@@ -76,7 +77,7 @@ struct Company: Sendable {
     mutating func startAll(cloudTypes: [ItemType] = ItemType.all) throws {
         self.hub = try Hub(
             storage: self.storage(.cloud), types: Self.handlers(cloudTypes, self.conduct(.cloud)), limits: self.limits,
-            environment: self.time.environment, logger: .silent)
+            environment: self.points.environment(self.time), logger: .silent)
         for branch in self.agents.keys { try self.start(branch) }
     }
 
