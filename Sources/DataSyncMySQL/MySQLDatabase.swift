@@ -106,6 +106,12 @@ extension MySQLSession {
         let version = try handle.query("select version()", [])[0].text(0)
         let dialect = try MySQLSession.dialect(version)
         for statement in MySQLSession.setup(dialect) { try handle.run(statement) }
+        // A node of a Galera cluster may be behind the others: every transaction begins with what they had committed. Without it a branch
+        // that went on at another node would find there that the cloud has lost what it had confirmed.
+        do { try handle.run("set session wsrep_sync_wait = @@session.wsrep_sync_wait | 1") } catch let error as SQLError {
+            // There is no such setting: the server knows of no clusters.
+            guard error.number == 1193 else { throw error }
+        }
         let row = try handle.query(MySQLSession.check(dialect), [])[0]
         let modes = Set(try row.text(0).split(separator: ",").map { String($0) })
         func refuse(_ what: String) -> DataSyncError {

@@ -60,6 +60,14 @@ struct ConnectionContractTests {
         await server.close()
     }
 
+    /// That it does so on a cluster is shown by `Scripts/torture --galera`; any MariaDB with the library compiled in knows the setting.
+    @Test func atANodeOfAClusterEveryTransactionBeginsWithWhatTheOthersHaveCommitted() async throws {
+        let connection = try await Self.watcher()
+        let rows = try await connection.query(Bench.mark("show session variables like 'wsrep_sync_wait'"), [])
+        if let row = rows.first { #expect(try Int(row.text(1)).map { $0 & 1 } == 1) }
+        await connection.close()
+    }
+
     @Test func aDamagedValueIsRefusedNotStored() async throws {
         let bench = try await Self.makeBench()
         for statement in [
