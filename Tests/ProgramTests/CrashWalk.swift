@@ -12,6 +12,8 @@ final class CrashWalk: Sendable {
     private let trade: CrashTrade
     private let isSQLite: Bool
     private let hits = Mutex<[CrashPoint: Int]>([:])
+    /// What programs have begun with alone, and what says nothing any more since it was applied otherwise.
+    private let outdated = Mutex<Set<String>>([])
 
     static let stores: [Int32] = [1, 2]
 
@@ -128,6 +130,7 @@ final class CrashWalk: Sendable {
 
     /// Starts the program of `site` so that it ends when it passes `point` for the `pass`-th time, and causes what it needs for that.
     private func end(_ site: Site, at point: CrashPoint, pass: Int, environment: [String: String] = [:]) async throws {
+        try await self.letLive(site)
         let plan = ["CRASH_AT": "\(point.rawValue):\(pass)"]
         try site.start(environment: Self.quickly.merging(plan) { $1 }.merging(environment) { $1 })
         guard let program = site.program else { return }
@@ -157,6 +160,25 @@ final class CrashWalk: Sendable {
         // What is held passes when the next program tries it.
         if Self.retries.contains(point) { try await self.trade.open(site) }
         if Self.retriesAtTheCloud.contains(point) { try await self.trade.stockWhatIsAwaited() }
+    }
+
+    /// Lets the program of `site` get through a record with which it has begun alone twice and ended: with the third end that would be taken for
+    /// the reason.
+    private func letLive(_ site: Site) async throws {
+        func suspects() async throws -> Set<String> {
+            let notes = try await site.read { transaction in
+                try await transaction.query("select name, value from sync_config where name like 'lone.%'").map { (try $0.text(0), try $0.text(1)) }
+            }
+            let suspects = notes.filter { Int($0.1.split(separator: " ")[2]) ?? 0 >= 2 }.map { "\(site.id) \($0.0) \($0.1)" }
+            return self.outdated.withLock { Set(suspects).subtracting($0) }
+        }
+        guard try await !suspects().isEmpty else { return }
+        try site.start(environment: Self.quickly)
+        let start = ContinuousClock.now
+        while try await !suspects().isEmpty, start.seconds < 5 { try await Task.sleep(for: .milliseconds(10)) }
+        site.kill()
+        let left = try await suspects()
+        self.outdated.withLock { $0.formUnion(left) }
     }
 
     /// Does what makes the program of `site` pass `point`, as far as the company is ready for it.

@@ -145,14 +145,11 @@ struct Restorer: Sendable {
         return found
     }
 
-    /// A server that is put back before the other side has what it lost takes that with it.
+    /// A server that is put back before the other side has what it lost takes that with it. What does not come back under fire must do so
+    /// when all has healed.
     private func waitForWhatComesBack(_ lost: [Int32: Set<Int>], until isEnough: Flag) async throws {
         var left = lost
-        let start = ContinuousClock.now
         while !left.values.allSatisfy({ $0.isEmpty }), !isEnough.isRaised {
-            guard start.seconds < 300 else {
-                throw TradeError("five minutes after a database was put back \(left.values.reduce(0) { $0 + $1.count }) orders have not come back")
-            }
             try await Task.sleep(for: .seconds(1))
             for branch in self.company.branches {
                 // A server may be struck just now.
