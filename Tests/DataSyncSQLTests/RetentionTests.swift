@@ -142,7 +142,7 @@ struct KeepingCompany: Sendable {
             let rows = try await transaction.query(Bench.mark("select data_from_detail, state from sync_data"))
             let counts = try await transaction.query(
                 Bench.mark("select (select count(*) from sync_sent), (select count(*) from sync_receipt), (select count(*) from sync_uid)"))[0]
-            let age = try await transaction.setting("age").flatMap { Int($0) } ?? 0
+            let age = try await transaction.setting("age").flatMap { $0.split(separator: " ").first.flatMap { Int($0) } } ?? 0
             return Kept(
                 states: try rows.reduce(into: [:]) { $0[try $1.text(0)] = Int(try $1.int(1)) }, sent: Int(try counts.int(0)),
                 receipts: Int(try counts.int(1)), uids: Int(try counts.int(2)), days: age / 86_400_000)

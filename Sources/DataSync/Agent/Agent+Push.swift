@@ -25,8 +25,9 @@ extension Agent {
             var asking = try await self.numbersToAsk()
             var landed: [PushExchange] = []
             var (batches, settled) = (0, 0)
+            let batchesMax = self.state.withLock { $0.pushWindow }.share(of: Self.batchesMax)
             while true {
-                while flight.mayTakeOff, !Task.isShuttingDownGracefully, batches < Self.batchesMax,
+                while flight.mayTakeOff, !Task.isShuttingDownGracefully, batches < batchesMax,
                     let batch = try await self.nextBatch(asking: asking, &report)
                 {
                     asking = []
@@ -49,7 +50,7 @@ extension Agent {
                 if mayGoOn { continue }
                 if flight.isUnderWay { await self.environment.passes(.pushUnderWay) }
                 guard let exchange = try await group.next() else {
-                    if batches == Self.batchesMax { report.hasMore = true }
+                    if batches == batchesMax { report.hasMore = true }
                     return
                 }
                 landed = flight.land(exchange)
@@ -57,7 +58,8 @@ extension Agent {
         }
     }
 
-    /// A cycle's push ends, though there be more: what the cloud has, retries and requests must not wait for a long backlog.
+    /// A cycle's push ends, though there be more: what the cloud has, retries and requests must not wait for a long backlog. On a link
+    /// that is cut again and again it ends sooner, or no cycle would get to them.
     private static var batchesMax: Int { 50 }
 
     private func send(_ batch: PushBatch) async -> Result<PushAnswer, any Error> {

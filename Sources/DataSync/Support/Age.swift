@@ -8,6 +8,8 @@ import Synchronization
 struct Age: Sendable {
     /// What was read or written last, in milliseconds, and when that was, in running time of the process.
     private var base: (value: Int64, at: Duration)?
+    /// When this process wrote it down last.
+    private var notedAt: Duration?
 
     /// How often the count is written down, and so how much of it a crash may lose.
     static let interval: Duration = .seconds(60)
@@ -45,7 +47,11 @@ struct Age: Sendable {
     /// Milliseconds; nil until it was read once.
     func value(at time: Duration) -> Int64? { self.base.map { $0.value + (time - $0.at).milliseconds } }
 
-    func isDue(at time: Duration) -> Bool { self.base.map { time - $0.at >= Self.interval } ?? true }
+    /// Whether it is to be written down: by each process once when it begins, or what never runs for long would never count.
+    func isDue(at time: Duration) -> Bool { self.notedAt.map { time - $0 >= Self.interval } ?? true }
+
+    /// Takes in that it is written down.
+    mutating func noted(at time: Duration) { self.notedAt = time }
 
     /// Takes in what the database says.
     /// - Returns: What it is now, which is never less.
@@ -86,8 +92,11 @@ final class DatabaseClock: Sendable {
     /// Writes it down, for whoever comes after this process, and takes in what other processes have counted.
     func note(in transaction: some SyncTransaction) async throws {
         let noted = try await self.noted(in: transaction)
-        let wall = self.environment.wallTime()
-        let age = self.known.withLock { $0.meet(noted, at: self.environment.runningTime(), wall: wall) }
+        let (time, wall) = (self.environment.runningTime(), self.environment.wallTime())
+        let age = self.known.withLock { known in
+            known.noted(at: time)
+            return known.meet(noted, at: time, wall: wall)
+        }
         try await transaction.putSetting(SettingName.age, Age.Noted(age: age, wall: wall).text)
     }
 

@@ -8,6 +8,9 @@ import Testing
         #expect(age.isDue(at: .seconds(10)))
         #expect(age.meet(Age.Noted(age: 5_000, wall: 100_000), at: .seconds(10), wall: 100_000) == 5_000)
         #expect(age.value(at: .seconds(12)) == 7_000)
+        // Whoever only reads it has not written it down.
+        #expect(age.isDue(at: .seconds(12)))
+        age.noted(at: .seconds(10))
         #expect(!age.isDue(at: .seconds(69)))
         #expect(age.isDue(at: .seconds(70)))
     }

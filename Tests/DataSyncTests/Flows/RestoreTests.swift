@@ -117,7 +117,11 @@ import Testing
             for _ in 0..<4 { _ = try? await company.cycle(1) }
             isThrough = company.plan.isArmed
             company.plan.disarm()
-            try await company.settle()
+            do { try await company.settle() } catch let error as DataSyncError where error.code == .leaseLost {
+                // It raised its epoch and does not know: its own row is another agent's for it. It ends, and is started again.
+                try company.start(1)
+                try await company.settle()
+            }
             try await self.check(company, products: (1...8).map { "\($0)" }, points: (1...4).map { "1/+\($0)" }, "step \(step)")
         }
         #expect(step > 8)

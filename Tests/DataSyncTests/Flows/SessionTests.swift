@@ -27,6 +27,26 @@ import Testing
         for server in [.cloud, 1, 2] as [ServerID] { #expect(try await company.rows(.points, at: server) == ["points:1/+5": "1"], "\(server)") }
     }
 
+    /// A cycle that sends as much as it can before it fetches would never fetch where each tenth push is lost and more is written all the time.
+    @Test func aLinkThatFailsAgainAndAgainDoesNotKeepABranchFromFetching() async throws {
+        var limits = Company.eagerLimits
+        limits.batchRecordsMax = 1
+        let company = try await Company(branches: [1], limits: limits)
+        try await company.write(Item(id: 1, text: "of the cloud"), .product, at: .cloud)
+        for id in 1...100 { try await company.write(Item(id: id, text: "\(id)"), .order, at: 1) }
+        @Sendable func failEachTenthPush() {
+            company.link(1).once(.before(.push)) {
+                failEachTenthPush()
+                let calls = company.link(1).calls(.push)
+                try await company.write(Item(id: 100 + calls, text: "more"), .order, at: 1)
+                if calls.isMultiple(of: 10) { throw DataSyncError(.peerUnreachable, operation: "test") }
+            }
+        }
+        failEachTenthPush()
+        for _ in 0..<10 { _ = try? await company.cycle(1) }
+        #expect(try await company.rows(.product, at: 1) == ["product:1": "of the cloud"])
+    }
+
     @Test func aBatchOnItsWayIsSentAgainWhenReadingTheNextOneFails() async throws {
         var limits = Company.eagerLimits
         limits.batchRecordsMax = 1
