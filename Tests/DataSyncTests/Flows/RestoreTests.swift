@@ -295,7 +295,7 @@ import Testing
         try await company.write(Item(id: 1, text: "poison"), .product, at: 1)
         try await company.cycle(1)
         let backup = company.storage(.cloud).base.backUp()
-        for server in [.cloud, 2] as [ServerID] { company.conduct(server).cure("poison") }
+        for server in Self.everybody { company.conduct(server).cure("poison") }
         try await company.hub.retryDue()
         try await company.settle()
         try await company.write(Item(id: 1, text: "lost with the cloud"), .product, at: .cloud)
