@@ -544,6 +544,8 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
                 let definition = SimulatedType.definition(of: id.type)
                 guard definition.kind == .state, definition.route != .up else { return false }
                 let (table, row) = (definition.name, SimulatedType.row(of: id))
+                // What a branch sent of a `target` type it keeps no list of: what the cloud has deleted since, nobody tells it to look for.
+                if definition.route == .target, own.entities[id] == nil, cloud.tables[table]?[row] == nil { return false }
                 return cloud.tables[table]?[row] != own.tables[table]?[row]
             }
             let said = Set(
