@@ -45,6 +45,7 @@ extension Agent {
             self.state.withLock { $0.pushWindow.shrink() }
             throw error
         }
+        try await self.fenceCopies()
         try await self.retryDue(&report)
         // A gap closes the session; what is left waits for the next.
         guard self.state.withLock({ $0.session != nil }) else { return report }
@@ -52,6 +53,15 @@ extension Agent {
         if hasMoreToNumber { report.hasMore = true }
         try await self.endStart()
         return report
+    }
+
+    /// Where the cloud did not take in all that was sent, a copy of the request may still reach it when it does. A type is pulled only
+    /// when it is known what the cloud has of it (rule 3), so a new session fences such a copy first.
+    private func fenceCopies() async throws {
+        guard let session = self.state.withLock({ $0.session }), session.mayArriveLate else { return }
+        self.closeSession()
+        try await self.openSession()
+        self.updateSession { $0.carryOver(session) }
     }
 }
 

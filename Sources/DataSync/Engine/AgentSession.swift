@@ -67,7 +67,17 @@ struct AgentSession: Sendable {
     /// Whether rows of `type` may have reached the cloud of which nobody knows what became (rule 3).
     func isUnknown(_ type: BusinessTypeID) -> Bool { !PlantedBug.isOn(.noRule3) && self.streams[type]?.isUnknown ?? false }
 
+    /// Whether copies of requests of this session may still bring the cloud rows that it was not seen to take in.
+    var mayArriveLate: Bool { self.streams.values.contains { $0.mayArriveLate } }
+
     // MARK: - Types that wait
+
+    /// Goes on with what `older` knew of types that wait: that the session is a new one changes nothing in it.
+    mutating func carryOver(_ older: AgentSession) {
+        self.unsupported.formUnion(older.unsupported)
+        self.held.merge(older.held) { max($0, $1) }
+        self.reasons.merge(older.reasons) { $1 }
+    }
 
     mutating func hold(_ type: BusinessTypeID, until time: Duration) { self.held[type] = time }
     mutating func markUnsupported(_ type: BusinessTypeID) { self.unsupported.insert(type) }

@@ -12,9 +12,8 @@ public struct OutboundStream: Hashable, Sendable {
     /// The next number to send.
     public private(set) var next: Int64
 
-    /// Up to here rows may have reached the cloud in a sending that was not answered. Another sending of which the cloud
-    /// takes in nothing, since it has stopped the type, says nothing about that one.
-    private var unsure: Int64
+    /// What the cloud had when the session was opened. No copy of an older request can add to it: opening fences them.
+    private let fenced: Int64
 
     /// - Parameters:
     ///   - answered: The number before the first that is not settled here.
@@ -25,11 +24,15 @@ public struct OutboundStream: Hashable, Sendable {
         self.answered = answered
         self.handed = PlantedBug.isOn(.rule3ForgetsAtStart) ? answered : max(answered, received)
         self.next = answered + 1
-        self.unsure = self.handed
+        self.fenced = max(answered, received)
     }
 
     /// Whether rows were handed over of which nobody knows what became.
     public var isUnknown: Bool { self.handed > self.answered }
+
+    /// Whether a copy of a request of this session may still bring the cloud rows that were not answered. Only a new session, which
+    /// fences it, tells what became of them without sending them again.
+    public var mayArriveLate: Bool { self.handed > max(self.answered, self.fenced) }
 
     /// The numbers up to `number` are about to be given to the transport.
     public mutating func handOver(through number: Int64) {
@@ -38,21 +41,19 @@ public struct OutboundStream: Hashable, Sendable {
         self.handed = max(self.handed, number)
     }
 
-    /// The peer answered the numbers `first` to `last`: for the first `count` of them, and of the rest that this sending
-    /// had no effect.
+    /// The peer answered the numbers `first` to `last`: for the first `count` of them, and of the rest that it did not take them in.
+    ///
+    /// The rest stays unknown. The network may have doubled the request, and the other copy reach the cloud when it takes the type
+    /// again.
     public mutating func takeAnswer(first: Int64, last: Int64, count: Int) {
         if count > 0 {
             precondition(first <= self.answered + 1, "an answer is taken in before the one that comes first")
             self.answered = max(self.answered, first + Int64(count) - 1)
         }
-        // What a later batch handed over meanwhile stays unknown.
-        if self.handed <= last { self.handed = max(self.answered, self.unsure) }
+        if PlantedBug.isOn(.stopIsTheLastWord), self.handed <= last { self.handed = self.answered }
         if first + Int64(count) <= last { self.next = self.answered + 1 }
     }
 
     /// No answer came: what was handed over is sent again.
-    public mutating func loseAnswer() {
-        self.next = self.answered + 1
-        self.unsure = self.handed
-    }
+    public mutating func loseAnswer() { self.next = self.answered + 1 }
 }

@@ -105,6 +105,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case noRule3
     /// Rule 3: a branch that starts again forgets that it does not know.
     case rule3ForgetsAtStart
+    /// Rule 3: what one copy of a push did not have taken in counts as never arrived, though another may bring it.
+    case stopIsTheLastWord
     /// Rule 4: an older record is applied over a newer one.
     case noRule4
     /// Rule 4: the version that the cloud gave to an own record is not kept.

@@ -195,6 +195,53 @@ import Testing
         #expect(try await company.rows(.product, at: 2)["product:1"] == "of 2")
     }
 
+    @Test func aCopyOfAStoppedPushThatComesLaterIsKnownBeforeThePull() async throws {
+        let company = try await Company(branches: [1, 2])
+        let link = company.link(1)
+        try await company.write(Item(id: 9, text: "broken"), .product, at: 1)
+        try await company.write(Item(id: 1, text: "of 1"), .product, at: 1)
+        // The first copy finds a fault that stops the type. Before its answer is there the fault is gone, the other copy has all of it
+        // taken in, and 2 changes the same product.
+        link.once(.after(.push)) {
+            for server in [.cloud, 1, 2] as [ServerID] { company.conduct(server).cure("broken") }
+            company.time.advance(by: .seconds(300))
+            let copy = try #require(link.lastPush)
+            #expect(try await company.hub.push(copy, from: 1).runs.flatMap(\.outcomes).map(\.disposition) == [.applied, .applied])
+            try await company.write(Item(id: 1, text: "of 2"), .product, at: 2)
+            try await company.cycle(2)
+        }
+        // What 1 is told is still the first answer: to give way would be to lose what 2 changed.
+        let report = try await company.cycle(1)
+        #expect(report.stopped[2] != nil)
+        #expect(report.pulled == [:])
+        company.time.advance(by: .seconds(300))
+        try await company.settle()
+        for server in [.cloud, 1, 2] as [ServerID] {
+            #expect(try await company.rows(.product, at: server) == ["product:1": "of 2", "product:9": "broken"], "\(server)")
+        }
+    }
+
+    @Test func aCopyOfAStoppedPushDoesNothingOnceTheTypeIsPulled() async throws {
+        let company = try await Company(branches: [1, 2])
+        let link = company.link(1)
+        try await company.write(Item(id: 1, text: "of 2"), .product, at: 2)
+        try await company.cycle(2)
+        try await company.write(Item(id: 9, text: "broken"), .product, at: 1)
+        let report = try await company.cycle(1)
+        #expect(report.stopped[2] != nil)
+        #expect(report.pulled == [.applied: 1])
+        #expect(link.calls(.open) == 2)
+        company.conduct(.cloud).cure("broken")
+        company.time.advance(by: .seconds(300))
+        let copy = try #require(link.lastPush)
+        let error = await #expect(throws: DataSyncError.self) { try await company.hub.push(copy, from: 1) }
+        #expect(error?.code == .fenced)
+        // That the type is left alone for a while was carried over into the new session, and ends.
+        try await company.settle()
+        #expect(try await company.rows(.product, at: .cloud) == ["product:1": "of 2", "product:9": "broken"])
+        #expect(link.calls(.open) == 2)
+    }
+
     @Test func otherTypesArePulledMeanwhile() async throws {
         let company = try await Company(branches: [1, 2])
         try await company.write(Item(id: 1, text: "of 1"), .product, at: 1)

@@ -12,7 +12,8 @@ struct FaultyTransport: SyncTransport {
     }
 
     func push(_ request: PushRequest) async throws -> PushAnswer {
-        try await self.carry(.push, request) { try await self.base.push($0) }
+        self.link.lastPush = request
+        return try await self.carry(.push, request) { try await self.base.push($0) }
     }
 
     func pull(_ request: PullRequest) async throws -> PullAnswer {
@@ -62,6 +63,7 @@ final class FaultyLink: Sendable {
     private struct State {
         var hooks: [Moment: [Hook]] = [:]
         var calls: [Call: Int] = [:]
+        var lastPush: PushRequest?
     }
     private let state = Mutex(State())
 
@@ -70,6 +72,12 @@ final class FaultyLink: Sendable {
 
     /// Loses the answer to the next such call: the cloud has carried it out.
     func loseAnswer(to call: Call) { self.once(.after(call)) { throw DataSyncError(.peerUnreachable, operation: "test") } }
+
+    /// What was pushed last, for a network that doubles it.
+    var lastPush: PushRequest? {
+        get { self.state.withLock { $0.lastPush } }
+        set { self.state.withLock { $0.lastPush = newValue } }
+    }
 
     /// How often a call was made.
     func calls(_ call: Call) -> Int { self.state.withLock { $0.calls[call] ?? 0 } }
