@@ -411,7 +411,9 @@ extension Agent {
                 outcomes += numbers.filter { !known.contains($0.number) && ($0.number <= position || line.epoch < session.logEpoch) }.map {
                     NumberedOutcome(record: $0, outcome: .applied(version: $0.number))
                 }
-                request.outcomes += outcomes.filter { told[$0.record] != $0.outcome }
+                // The cloud asks about what it believes to be open. How a record ended is told whenever it asks: a copy of an older
+                // acknowledgement may have come to it after the newest.
+                request.outcomes += outcomes.filter { $0.outcome.disposition.isSettled || told[$0.record] != $0.outcome }
             }
             return request
         }
@@ -421,7 +423,7 @@ extension Agent {
         await self.environment.passes(.acknowledgeAfterReply)
         let answered = request.outcomes
         self.state.withLock { state in
-            // What the cloud was told and asks for again is told again only when it has changed.
+            // What is open still, was told and is asked for again is told again only when it has changed.
             state.told = state.told.filter { asked.contains($0.key) }
             for outcome in answered { state.told[outcome.record] = outcome.outcome }
             state.reports.merge(request.positions.mapValues(\.number)) { max($0, $1) }

@@ -144,6 +144,21 @@ import Testing
         #expect(try await company.rows(.product, at: 1) == ["product:1": "poison", "product:2": "fine"])
     }
 
+    @Test func aCopyOfAnAcknowledgementThatComesLateIsMadeGood() async throws {
+        let company = try await Company(branches: [1])
+        try await company.write(Item(id: 1, text: "poison"), .product, at: .cloud)
+        try await company.cycle(1)
+        let copy = try #require(company.link(1).lastAcknowledgement)
+        company.conduct(1).cure("poison")
+        try await company.settle()
+        #expect(try await company.memos(at: .cloud).map(\.disposition) == [.applied])
+        // Now the cloud takes what the branch said first for how the record stands.
+        _ = try await company.hub.acknowledge(copy, from: 1)
+        #expect(try await company.memos(at: .cloud).map(\.disposition) == [.parked])
+        try await company.cycle(1)
+        #expect(try await company.memos(at: .cloud).map(\.disposition) == [.applied])
+    }
+
     @Test func aNewerStateSupersedesAnOlderOneThatIsParkedAtABranch() async throws {
         let company = try await Company(branches: [1], limits: SyncLimits())
         try await company.write(Item(id: 1, text: "poison"), .product, at: .cloud)

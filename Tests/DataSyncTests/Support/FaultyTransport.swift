@@ -21,7 +21,8 @@ struct FaultyTransport: SyncTransport {
     }
 
     func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer {
-        try await self.carry(.acknowledge, request) { try await self.base.acknowledge($0) }
+        self.link.lastAcknowledgement = request
+        return try await self.carry(.acknowledge, request) { try await self.base.acknowledge($0) }
     }
 
     func recover(_ request: RecoverRequest) async throws -> RecoverAnswer {
@@ -64,6 +65,7 @@ final class FaultyLink: Sendable {
         var hooks: [Moment: [Hook]] = [:]
         var calls: [Call: Int] = [:]
         var lastPush: PushRequest?
+        var lastAcknowledgement: AcknowledgeRequest?
     }
     private let state = Mutex(State())
 
@@ -73,10 +75,14 @@ final class FaultyLink: Sendable {
     /// Loses the answer to the next such call: the cloud has carried it out.
     func loseAnswer(to call: Call) { self.once(.after(call)) { throw DataSyncError(.peerUnreachable, operation: "test") } }
 
-    /// What was pushed last, for a network that doubles it.
+    /// What was pushed, and acknowledged, last: for a network that doubles it.
     var lastPush: PushRequest? {
         get { self.state.withLock { $0.lastPush } }
         set { self.state.withLock { $0.lastPush = newValue } }
+    }
+    var lastAcknowledgement: AcknowledgeRequest? {
+        get { self.state.withLock { $0.lastAcknowledgement } }
+        set { self.state.withLock { $0.lastAcknowledgement = newValue } }
     }
 
     /// How often a call was made.
