@@ -37,17 +37,17 @@ public final class MySQLConnection: SQLConnection {
             switch access {
             case .write:
                 if PlantedBug.isOn(.numberedBeforeCommit) { try handle.run(PlantedBug.dirtyReads) }
-                try handle.run("start transaction read write")
+                try handle.begin("start transaction read write")
             case .snapshot:
                 // For this one transaction: all others are READ COMMITTED.
                 try handle.run("set transaction isolation level repeatable read")
-                try handle.run("start transaction with consistent snapshot, read only")
+                try handle.begin("start transaction with consistent snapshot, read only")
             }
         }
     }
 
     public func commit() async throws { try await self.perform { try $0.commit() } }
-    public func rollback() async throws { _ = try await self.perform { try $0.run("rollback") } }
+    public func rollback() async throws { try await self.perform { try $0.rollback() } }
 
     public func close() async {
         self.usable.withLock { $0 = false }

@@ -106,12 +106,7 @@ extension MySQLSession {
         let version = try handle.query("select version()", [])[0].text(0)
         let dialect = try MySQLSession.dialect(version)
         for statement in MySQLSession.setup(dialect) { try handle.run(statement) }
-        // A node of a Galera cluster may be behind the others: every transaction begins with what they had committed. Without it a branch
-        // that went on at another node would find there that the cloud has lost what it had confirmed.
-        do { try handle.run("set session wsrep_sync_wait = @@session.wsrep_sync_wait | 1") } catch let error as SQLError {
-            // There is no such setting: the server knows of no clusters.
-            guard error.number == 1193 else { throw error }
-        }
+        let isNode = try MySQLSession.joinCluster(handle)
         let row = try handle.query(MySQLSession.check(dialect), [])[0]
         let modes = Set(try row.text(0).split(separator: ",").map { String($0) })
         func refuse(_ what: String) -> DataSyncError {
@@ -127,9 +122,26 @@ extension MySQLSession {
         guard packet >= packetBytesMin else {
             throw refuse("max_allowed_packet is \(packet): set it to at least \(packetBytesMin), or lower limits.record_bytes")
         }
-        handle.learn(packetBytesMax: min(packet, 16 << 20), hasBulk: dialect.product == .mariadb)
+        handle.learn(packetBytesMax: min(packet, 16 << 20), hasBulk: dialect.product == .mariadb && !isNode)
         self.handle = handle
         return dialect
+    }
+
+    /// Sets a session up at a node of a Galera cluster.
+    ///
+    /// A node may be behind the others: every transaction begins with what they had committed. Without it a branch that went on at another
+    /// node would find there that the cloud has lost what it had confirmed.
+    ///
+    /// Nor may a statement have arrays of parameters there. Where another node's transaction undoes this one in the midst of it, MariaDB
+    /// (10.11.19) says that all went well, has undone what came before, and commits what comes after, row by row.
+    /// - Returns: Whether the server is such a node.
+    private static func joinCluster(_ handle: MySQLHandle) throws -> Bool {
+        do { try handle.run("set session wsrep_sync_wait = @@session.wsrep_sync_wait | 1") } catch let error as SQLError {
+            // There is no such setting: the server knows of no clusters.
+            guard error.number == 1193 else { throw error }
+            return false
+        }
+        return try handle.query("select @@session.wsrep_on", [])[0].int(0) != 0
     }
 
     private static func connect(_ configuration: MySQLConfiguration) throws -> UnsafeMutablePointer<MYSQL> {

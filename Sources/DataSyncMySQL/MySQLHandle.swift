@@ -10,12 +10,14 @@ final class MySQLHandle {
     private(set) var isBroken = false
     /// Set while a commit is under way: losing the server then leaves its outcome open.
     private var isCommitting = false
+    /// Whether a transaction was begun and not ended by us.
+    private var isInTransaction = false
     private var statements: [String: MySQLStatement] = [:]
     /// From the one used longest ago to the latest.
     private var order: [String] = []
     /// As large as any server takes, until it is known what this one takes.
     private var packetBytesMax = 1 << 20
-    /// Whether the server takes arrays of parameters.
+    /// Whether the server takes arrays of parameters, and can be trusted with them.
     private var hasBulk = false
 
     /// Most statements that are kept prepared; a server limits them over all connections (`max_prepared_stmt_count`).
@@ -47,19 +49,25 @@ final class MySQLHandle {
     // MARK: - Statements
 
     func query(_ sql: String, _ values: [SQLValue]) throws -> SQLRows {
-        let statement = try self.statement(sql)
-        try statement.execute(values)
-        return try statement.rows()
+        try self.inTransaction {
+            let statement = try self.statement(sql)
+            try statement.execute(values)
+            return try statement.rows()
+        }
     }
 
     func execute(_ sql: String, _ values: [SQLValue]) throws -> Int {
-        if values.isEmpty { return try self.run(sql) }
-        let statement = try self.statement(sql)
-        try statement.execute(values)
-        return statement.affectedRows
+        try self.inTransaction {
+            if values.isEmpty { return try self.run(sql) }
+            let statement = try self.statement(sql)
+            try statement.execute(values)
+            return statement.affectedRows
+        }
     }
 
-    func execute(_ batch: SQLBatch) throws -> Int {
+    func execute(_ batch: SQLBatch) throws -> Int { try self.inTransaction { try self.run(batch) } }
+
+    private func run(_ batch: SQLBatch) throws -> Int {
         if self.hasBulk {
             let statement = try self.statement(batch.statement)
             return try self.pieces(of: batch, rowsMax: 4_096).reduce(0) { count, piece in
@@ -106,6 +114,27 @@ final class MySQLHandle {
         return pieces
     }
 
+    /// Runs a statement of a transaction, if one was begun, and makes sure that it was one: a server that has ended the transaction by
+    /// itself carries out what follows all the same, and commits it statement by statement.
+    private func inTransaction<Result>(_ body: () throws -> Result) throws -> Result {
+        let result = try body()
+        guard !self.isInTransaction || self.raw.pointee.server_status & UInt32(SERVER_STATUS_IN_TRANS) != 0 else {
+            throw SQLError(
+                .retry, number: 0, message: "the server has ended the transaction by itself: a definition of a table commits it, a cluster may undo it")
+        }
+        return result
+    }
+
+    func begin(_ statement: String) throws {
+        try self.run(statement)
+        self.isInTransaction = true
+    }
+
+    func rollback() throws {
+        self.isInTransaction = false
+        try self.run("rollback")
+    }
+
     /// Runs a statement without values that returns no rows: definitions, `begin`, `commit`.
     @discardableResult
     func run(_ sql: String) throws -> Int {
@@ -120,6 +149,7 @@ final class MySQLHandle {
     }
 
     func commit() throws {
+        self.isInTransaction = false
         self.isCommitting = true
         defer { self.isCommitting = false }
         try self.run("commit")

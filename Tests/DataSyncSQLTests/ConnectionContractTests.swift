@@ -325,6 +325,20 @@ struct ConnectionContractTests {
         _ = try await bench.storage.withTransaction { try await $0.execute(Bench.mark("update stock set pieces = 5 where id = 2")) }
     }
 
+    /// What follows in it would be committed one by one.
+    @Test(arguments: ["create table more (id int)", "rollback", "commit"])
+    func aTransactionThatTheServerHasEndedGoesNoFurther(statement: String) async throws {
+        let bench = try await Self.makeBench()
+        let error = await #expect(throws: DataSyncError.self) {
+            try await bench.storage.withTransaction { transaction in
+                try await transaction.execute(Bench.mark(statement))
+                try await transaction.execute(Bench.mark("update stock set pieces = 5 where id = 2"))
+            }
+        }
+        #expect(error?.code == .storageBusy)
+        #expect(try await bench.texts("select pieces from stock order by id") == [["10"], ["20"]])
+    }
+
     @Test func aStatementThatTakesTooLongIsTheSystemsFault() async throws {
         let bench = try await Self.makeBench()
         let error = await #expect(throws: DataSyncError.self) {

@@ -78,12 +78,18 @@ struct EntityLedger: Sendable {
     }
 
     /// Takes in the place that the entity's last admitted record got in the log.
-    mutating func setVersion(_ version: Int64, of entity: EntityID) {
+    ///
+    /// - Throws: `storageFailed` where the log is behind the entity: its tables contradict each other, as no transaction leaves them.
+    mutating func setVersion(_ version: Int64, of entity: EntityID) throws(DataSyncError) {
         guard let slot = self.slots[entity], let state = self.entries[slot].state else {
             preconditionFailure("a version for an entity that was not admitted")
         }
-        // Places of one type ascend, so a unit that lowers a version has lost the order of the log.
-        precondition(version > state.version, "the version of an entity must rise")
+        guard version > state.version else {
+            throw DataSyncError(
+                .storageFailed, operation: "log",
+                detail: "the log of type \(entity.type) is at \(version), and an entity of it at \(state.version) already: the database contradicts itself; "
+                    + "put back a backup, then run `datasync-cloud restored`")
+        }
         self.entries[slot].state?.version = version
     }
 

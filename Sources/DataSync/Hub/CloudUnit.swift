@@ -133,7 +133,7 @@ struct CloudUnit<Storage: SyncStorage> {
             for index in indices {
                 let accepted = self.accepted[index]
                 places[index] = place
-                self.ledger.setVersion(place, of: accepted.prepared.entity)
+                try self.ledger.setVersion(place, of: accepted.prepared.entity)
                 rows.append(
                     LogRecord(
                         logSeq: place, mark: mark, audience: accepted.audience, scope: accepted.prepared.scope,

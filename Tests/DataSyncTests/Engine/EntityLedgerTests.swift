@@ -10,10 +10,21 @@ import Testing
         let prepared = try Sample.prepared(.product, 1, from: 3)
         var ledger = EntityLedger([prepared.entity], locked: [:])
         #expect(ledger.admit(prepared, from: 3, in: ItemType.product.definition) == .all)
-        ledger.setVersion(1, of: prepared.entity)
+        try ledger.setVersion(1, of: prepared.entity)
         #expect(ledger.inserts.map(\.home) == [3])
         #expect(ledger.inserts.map(\.version) == [1])
         #expect(ledger.updates == [])
+    }
+
+    @Test func aLogThatIsBehindAnEntityIsNotContinued() throws {
+        let prepared = try Sample.prepared(.product, 1, from: 3)
+        let state = EntityState(id: prepared.entity, version: 9, origin: 3, home: 3, audience: .all)
+        var ledger = EntityLedger([prepared.entity], locked: [prepared.entity: state])
+        _ = ledger.admit(prepared, from: 3, in: ItemType.product.definition)
+        let error = #expect(throws: DataSyncError.self) { try ledger.setVersion(9, of: prepared.entity) }
+        #expect(error?.code == .storageFailed)
+        try ledger.setVersion(10, of: prepared.entity)
+        #expect(ledger.updates.map(\.version) == [10])
     }
 
     @Test func theRoutesSayWhomARecordGoesTo() throws {
