@@ -127,7 +127,7 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(
             name: "datasync-torture",
-            dependencies: ["RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: ["DataSync", "RetailTrade", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: settings),
         .executableTarget(
             name: "datasync-bench",

@@ -149,12 +149,19 @@ extension Site {
             let order = [key, second].compactMap { $0 }.joined(separator: ", ")
             var rows: [String: String] = [:]
             for row in try await transaction.query("select \(key), \(name).* from \(name) order by \(order)") {
-                let text = try (1..<row.count).map { try row.optionalText($0) ?? "NULL" }.joined(separator: "|")
+                let text = try (1..<row.count).map { Self.plain(try row.optionalText($0) ?? "NULL") }.joined(separator: "|")
                 // The lines of an order are one text: an order is compared as a whole.
                 rows[try row.text(0), default: ""] += (prefix + text) + (second == nil ? "" : "\n")
             }
             return rows
         }
+    }
+
+    /// An amount as any database shows it: MariaDB says 0.50 where SQLite says 0.5.
+    private static func plain(_ value: String) -> String {
+        guard value.contains("."), value.utf8.allSatisfy({ (0x30...0x39).contains($0) || $0 == 0x2E || $0 == 0x2D }) else { return value }
+        let digits = value.reversed().drop { $0 == "0" }
+        return String((digits.first == "." ? digits.dropFirst() : digits).reversed())
     }
 
     fileprivate func tally(recordsOf type: Int) async throws -> [String: Int] {

@@ -10,6 +10,9 @@ public enum SiteDatabase: Sendable {
     case sqlite
     /// A database for each site, on the server behind this socket, which its program may reach through another one.
     case mariadb(socket: String, programsSocket: String? = nil)
+    /// A database on a cluster whose nodes are behind these sockets. The program uses the first unless it is told otherwise, the
+    /// applications one after the other.
+    case cluster(sockets: [String])
 }
 
 /// One server of the company: a folder with a configuration and a key, a database with the business's tables and
@@ -47,17 +50,15 @@ public final class Site: Sendable {
             url = "sqlite:\(self.folder.path)/site.sqlite"
             self.storage = SQLStorage(SQLiteDatabase(path: "\(self.folder.path)/site.sqlite"), connectionsMax: 4, waitMax: .seconds(10))
         case .mariadb(let socket, let programsSocket):
-            let schema = "\(parent.lastPathComponent.filter { $0.isLetter || $0.isNumber })_\(name)"
-            let server = try await MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: "mysql")).connect()
-            _ = try await server.execute("drop database if exists \(schema)", [])
-            _ = try await server.execute("create database \(schema)", [])
-            // Not root: who may do everything may write to a server that is read-only, and get in when it is full.
-            _ = try await server.execute("create user if not exists retail@localhost", [])
-            _ = try await server.execute("grant all on \(schema).* to retail@localhost", [])
-            await server.close()
-            url = "mysql://retail@localhost/\(schema)?socket=\(programsSocket ?? socket)"
+            let schema = try await Self.makeSchema(name, in: parent, socket: socket)
+            url = Self.url(schema, socket: programsSocket ?? socket)
             self.storage = SQLStorage(
                 MySQLDatabase(MySQLConfiguration(socket: socket, user: "retail", database: schema)), connectionsMax: 4, waitMax: .seconds(10))
+        case .cluster(let sockets):
+            let schema = try await Self.makeSchema(name, in: parent, socket: sockets[0])
+            url = Self.url(schema, socket: sockets[0])
+            let nodes = sockets.map { MySQLDatabase(MySQLConfiguration(socket: $0, user: "retail", database: schema)) }
+            self.storage = SQLStorage(ClusterDatabase(nodes), connectionsMax: 8, waitMax: .seconds(10))
         }
         let isSQLite = if case .sqlite = database { true } else { false }
         try await self.define(tables(isSQLite))
@@ -65,6 +66,22 @@ public final class Site: Sendable {
         try text.write(to: self.folder.appending(path: self.configuration), atomically: true, encoding: .utf8)
         try self.succeed(["init"])
     }
+
+    /// Makes an empty database, and an account for it.
+    private static func makeSchema(_ name: String, in parent: URL, socket: String) async throws -> String {
+        let schema = "\(parent.lastPathComponent.filter { $0.isLetter || $0.isNumber })_\(name)"
+        let server = try await MySQLDatabase(MySQLConfiguration(socket: socket, user: "root", database: "mysql")).connect()
+        _ = try await server.execute("drop database if exists \(schema)", [])
+        _ = try await server.execute("create database \(schema)", [])
+        // Not root: who may do everything may write to a server that is read-only, and get in when it is full.
+        _ = try await server.execute("create user if not exists retail@localhost", [])
+        _ = try await server.execute("grant all on \(schema).* to retail@localhost", [])
+        await server.close()
+        return schema
+    }
+
+    /// Where a program finds the database.
+    static func url(_ schema: String, socket: String) -> String { "mysql://retail@localhost/\(schema)?socket=\(socket)" }
 
     /// The applications' own account: the business's tables are theirs.
     public func define(_ statements: [String]) async throws {
@@ -107,8 +124,9 @@ public final class Site: Sendable {
     }
 
     /// Another replica of the cloud, over the same database, at a port of its own.
-    public func replica(_ number: Int, port: Int) -> Daemon {
-        Daemon(self.executable, ["serve", "--port", "\(port)"], in: self.folder, name: "replica\(number).")
+    /// - Parameter more: What else `serve` is told, such as another node of the database.
+    public func replica(_ number: Int, port: Int, with more: [String] = []) -> Daemon {
+        Daemon(self.executable, ["serve", "--port", "\(port)"] + more, in: self.folder, name: "replica\(number).")
     }
 
     @discardableResult

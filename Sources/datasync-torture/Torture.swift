@@ -1,4 +1,5 @@
 import ArgumentParser
+import DataSync
 import Foundation
 import RetailTrade
 
@@ -13,10 +14,17 @@ struct Torture: AsyncParsableCommand {
     @Option(help: "How long, before everything may come to rest.") var minutes = 5
     @Flag(help: "Databases are not put back to copies.") var withoutRestores = false
     @Option(help: "Decides what fails, and when; not how the processes are scheduled.") var seed: UInt64?
+    @Flag(help: "The cloud on a Galera cluster of three nodes, for as long as that takes; --minutes does not count.") var galera = false
 
     func run() async throws {
+        // With its detail: what goes wrong here is nobody's secret.
+        do { try await self.play() } catch let error as DataSyncError { throw TradeError(String(reflecting: error)) }
+    }
+
+    private func play() async throws {
         let seed = self.seed ?? UInt64.random(in: 1...1_000_000)
         print("torture: seed \(seed)")
+        if self.galera { return try await self.tryGalera(seed: seed) }
         let siege = Siege(
             data: try RetailData(folder: URL(filePath: self.data)), folder: URL(filePath: self.work), programs: self.programs, seed: seed, killsMin: 1,
             duration: .seconds(60 * self.minutes), means: .everything, isRestoring: !self.withoutRestores)
