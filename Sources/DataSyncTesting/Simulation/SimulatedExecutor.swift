@@ -134,7 +134,12 @@ public final class SimulatedExecutor: @unchecked Sendable {  // one thread by co
                 next.job.runSynchronously(on: next.process.asUnownedTaskExecutor())
             }
         }
-        self.processes.forEach { $0.roots = [] }
+        // They hold each other, and the fleet through what they were to tell.
+        for process in self.processes {
+            process.roots = []
+            process.obituaries = []
+        }
+        self.processes = []
     }
 }
 
@@ -154,7 +159,7 @@ public final class SimulatedProcess: TaskExecutor, @unchecked Sendable {  // on 
     fileprivate var held: [UnownedJob] = []
     fileprivate var roots: [Task<Void, Never>] = []
     /// What to tell when it dies: as the peers of its connections learn it.
-    private var obituaries: [() -> Void] = []
+    fileprivate var obituaries: [() -> Void] = []
     public private(set) var isDead = false
     public private(set) var isPaused = false
     /// Whether it came to its end by itself.
