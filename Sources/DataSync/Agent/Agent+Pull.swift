@@ -118,13 +118,15 @@ extension Agent {
             do {
                 let (current, own) = (work, outcomes)
                 if hasBegun { await self.environment.passes(.pullBetweenChunks) }
-                let taken = try await self.unitWithReports(current.logEpoch) { transaction in
-                    try await self.note(own, in: transaction)
-                    await self.environment.passes(.pullAfterOutcomes)
-                    let counts = try await self.takeIn(indices, of: current, in: transaction)
-                    if let lone { try await transaction.removeSetting(lone) }
-                    await self.environment.passes(.pullBeforeCommit)
-                    return counts
+                let taken = try await LoneTry.takingBack(lone, by: self.endAlone) {
+                    try await self.unitWithReports(current.logEpoch) { transaction in
+                        try await self.note(own, in: transaction)
+                        await self.environment.passes(.pullAfterOutcomes)
+                        let counts = try await self.takeIn(indices, of: current, in: transaction)
+                        try await transaction.endAlone(lone)
+                        await self.environment.passes(.pullBeforeCommit)
+                        return counts
+                    }
                 }
                 await self.environment.passes(.pullAfterCommit)
                 hasBegun = true
@@ -135,7 +137,6 @@ extension Agent {
                 // A type that stops because nothing passes does not flow again yet.
                 self.passed(Set(indices.map { current.items[$0].type }).subtracting(current.stopped))
             } catch let setback as ChunkSetback {
-                if let lone { try await self.endAlone(lone) }
                 switch setback {
                 case .stopped(let type, let stop):
                     work.stop(type)
@@ -168,10 +169,6 @@ extension Agent {
                     work.noteChangedHere(names)
                 }
                 queue.again(chunk)
-            } catch {
-                // It did not end this agent. Where it took too long, it may be to blame for that.
-                if let lone, !(error is CancellationError) { try? await self.endAlone(lone) }
-                throw error
             }
         }
         return work.stopped.isEmpty

@@ -48,16 +48,17 @@ extension Agent {
             }
             do {
                 let (fault, isChanged) = (blamed, isChangedHere)
-                let outcome = try await self.unit { transaction in
-                    let tried = try await self.retry(
-                        id, after: tries, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: transaction)
-                    if let lone { try await transaction.removeSetting(lone) }
-                    return tried
+                let outcome = try await LoneTry.takingBack(lone, by: self.endAlone) {
+                    try await self.unit { transaction in
+                        let tried = try await self.retry(
+                            id, after: tries, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: transaction)
+                        try await transaction.endAlone(lone)
+                        return tried
+                    }
                 }
                 await self.environment.passes(.retryAfterCommit)
                 return outcome
             } catch let setback as ChunkSetback {
-                if let lone { try await self.endAlone(lone) }
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
                 case .ownChanges: isChangedHere = true
@@ -68,9 +69,6 @@ extension Agent {
                     if byPerson { throw error }
                     return nil
                 }
-            } catch {
-                if let lone, !(error is CancellationError) { try? await self.endAlone(lone) }
-                throw error
             }
         }
     }

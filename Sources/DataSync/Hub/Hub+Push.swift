@@ -29,10 +29,12 @@ extension Hub {
                 let isGuessing = self.mayGuess(indices, of: work)
                 if hasBegun { await self.environment.passes(.applyBetweenChunks) }
                 await self.environment.passes(.applyBeforeTransaction)
-                let (outcomes, cleared) = try await self.unit { transaction in
-                    let received = try await self.receive(indices, of: current, isGuessing: isGuessing, in: transaction)
-                    if let lone { try await transaction.removeSetting(lone) }
-                    return received
+                let (outcomes, cleared) = try await LoneTry.takingBack(lone, by: { try await self.endAlone($0, of: current) }) {
+                    try await self.unit { transaction in
+                        let received = try await self.receive(indices, of: current, isGuessing: isGuessing, in: transaction)
+                        try await transaction.endAlone(lone)
+                        return received
+                    }
                 }
                 await self.environment.passes(.applyAfterCommit)
                 hasBegun = true
@@ -45,7 +47,6 @@ extension Hub {
                 }
                 self.passed(Set(outcomes.lazy.filter { $0.outcome.disposition == .applied }.map { current.items[$0.index].type }))
             } catch let setback as ChunkSetback {
-                if let lone { try await self.endAlone(lone, of: work) }
                 switch setback {
                 case .stopped(let type, let stop): work.stop(type, stop)
                 case .suspected(let type, let index):
@@ -74,10 +75,6 @@ extension Hub {
                     if !PlantedBug.isOn(.rule1NumbersNothing) { try await self.numberOwnRows(of: names) }
                 }
                 queue.again(chunk)
-            } catch {
-                // It did not end this program. Where it took too long, it may be to blame for that.
-                if let lone, !(error is CancellationError) { try? await self.endAlone(lone, of: work) }
-                throw error
             }
         }
         await self.environment.passes(.cloudPushBeforeReply)

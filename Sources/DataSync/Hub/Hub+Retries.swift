@@ -82,15 +82,16 @@ extension Hub {
             }
             do {
                 let fault = blamed
-                let outcome = try await self.unit { transaction in
-                    let tried = try await self.retry(id, after: tries, by: retrier, blamed: fault, in: transaction)
-                    if let lone { try await transaction.removeSetting(lone) }
-                    return tried
+                let outcome = try await LoneTry.takingBack(lone, by: { name in try await self.unit { try await $0.endAlone(name) } }) {
+                    try await self.unit { transaction in
+                        let tried = try await self.retry(id, after: tries, by: retrier, blamed: fault, in: transaction)
+                        try await transaction.endAlone(lone)
+                        return tried
+                    }
                 }
                 await self.environment.passes(.cloudRetryAfterCommit)
                 return outcome
             } catch let setback as ChunkSetback {
-                if let lone { try await self.unit { try await $0.removeSetting(lone) } }
                 switch setback {
                 case .blamed(_, let fault): blamed = fault
                 case .someBlamed, .existing, .suspected: preconditionFailure("one record is applied, and its entity is looked at")
@@ -106,10 +107,6 @@ extension Hub {
                     }
                     try await self.numberOwnRows(of: names)
                 }
-            } catch {
-                // It did not end this program. Where it took too long, it may be to blame for that.
-                if let lone, !(error is CancellationError) { try? await self.unit { try await $0.removeSetting(lone) } }
-                throw error
             }
         }
     }

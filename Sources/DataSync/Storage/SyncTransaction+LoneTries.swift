@@ -8,6 +8,11 @@ extension SyncTransaction {
         return verdict
     }
 
+    /// Notes that a record which was begun with alone has got through, if one was.
+    func endAlone(_ name: String?) async throws {
+        if let name { try await self.removeSetting(name) }
+    }
+
     /// Counts that a process has come up.
     /// - Returns: Whether it is to be careful, since those before it did not get through their work.
     func countStart(_ name: String) async throws -> Bool {
