@@ -91,5 +91,10 @@ public final class SQLTransaction: SyncTransaction {
     func prepareTables() async throws {
         try await self.write(
             "init", "insert into sync_frontier (id, frontier) values (1, 0)" + self.dialect.upsertTail(key: ["id"], replacing: []))
+        // A head that somebody removed is not made anew over lines that are there: that would hide it.
+        if try await self.auditHead() == nil, try await self.auditRows(after: 0, limit: 1).isEmpty {
+            try await self.write(
+                "init", "insert into sync_audit_head (id, last, digest) values (1, 0, '')" + self.dialect.upsertTail(key: ["id"], replacing: []))
+        }
     }
 }

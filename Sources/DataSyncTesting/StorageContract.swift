@@ -14,7 +14,7 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case memosEndAndKeepTheirReason, twoWritersOfOneEntityTakeTurns, confirmationsAreReplaced
         case idsWithoutARowAreLeftOut, typesAreFoundWhateverTheirRowsState, manifestsComeByEpochAndNumber
         case anyOpenMemoIsNoticed, suspectsAreFoundAndClearedTogether, whatIsWaitedForIsReleased, whatIsWaitedForIsKeptWhileItIs
-        case theAuditTakesLongTexts, emptyListsAreNoWork
+        case theAuditTakesLongTexts, theAuditIsOneChain, theAuditShowsWhatWasRolledBackNowhere, emptyListsAreNoWork
         case sentManifestsAreKept, lostRowsArePutBack, receiptsAreKeptByNumber, actionsAreKnownByTheirUID, marksAndPositionsTellRestores
         case whatIsOldIsRemovedWithItsSettledRows
         case entitiesAreFoundInRanges
@@ -79,6 +79,8 @@ public struct StorageContract<Storage: SyncStorage>: Sendable {
         case .whatIsWaitedForIsReleased: try await self.releases(storage)
         case .whatIsWaitedForIsKeptWhileItIs: try await self.dependencies(storage)
         case .theAuditTakesLongTexts: try await self.audit(storage)
+        case .theAuditIsOneChain: try await self.auditChain(storage)
+        case .theAuditShowsWhatWasRolledBackNowhere: try await self.auditRollback(storage)
         case .emptyListsAreNoWork: try await self.emptyLists(storage)
         case .sentManifestsAreKept: try await self.sentManifests(storage)
         case .lostRowsArePutBack: try await self.putBack(storage)
@@ -903,7 +905,62 @@ extension StorageContract {
         let long = String(repeating: "名😀", count: 300)
         try await storage.withTransaction {
             try await $0.appendAudit(AuditEntry(time: 5, actor: long, action: "memo.discard", subject: long))
+            try await $0.appendAudit(AuditEntry(time: -1, actor: "", action: " two  spaces ", subject: "e\u{301} \n '\"\\ 😀"))
         }
+        let rows = try await storage.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 10) }
+        #expect(rows.map(\.sequence) == [1, 2])
+        #expect(rows.first?.entry.actor.unicodeScalars.count == 255)
+        #expect(rows.first?.entry.actor.hasPrefix("名😀名😀") == true)
+        #expect(rows.last?.entry == AuditEntry(time: -1, actor: "", action: " two  spaces ", subject: "e\u{301} \n '\"\\ 😀"))
+        #expect(try await storage.verifyAudit() == AuditVerdict(intact: 2, head: rows.last.map { AuditHead(sequence: 2, digest: $0.digest) }))
+        #expect(try await storage.withTransaction(.snapshot) { try await $0.auditRows(after: 1, limit: 10) } == Array(rows.suffix(1)))
+        #expect(try await storage.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 1) } == Array(rows.prefix(1)))
+    }
+
+    /// Writers at the same time add to one chain, each line once and none beside another.
+    private func auditChain(_ storage: Storage) async throws {
+        #expect(try await storage.verifyAudit() == AuditVerdict(intact: 0, head: .start))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for writer in 0..<20 {
+                group.addTask {
+                    try await self.retrying(storage) { transaction in
+                        // Something that two of them do not wait for each other with.
+                        try await transaction.putSetting("writer.\(writer)", "1")
+                        for line in 0..<2 {
+                            try await transaction.appendAudit(
+                                AuditEntry(time: Int64(line), actor: "writer \(writer)", action: "test", subject: "line \(line)"))
+                        }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        let rows = try await storage.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 100) }
+        #expect(rows.map(\.sequence) == Array(1...40))
+        #expect(Set(rows.map { "\($0.entry.actor) \($0.entry.subject)" }).count == 40)
+        #expect(Set(rows.map(\.digest)).count == 40)
+        let head = try await storage.withTransaction(.snapshot) { try await $0.auditHead() }
+        #expect(try await storage.verifyAudit() == AuditVerdict(intact: 40, head: head))
+        #expect(head?.sequence == 40)
+        #expect(try await storage.verifyAudit(noted: AuditHead(sequence: 7, digest: rows[6].digest)).fault == nil)
+        #expect(try await storage.verifyAudit(noted: AuditHead(sequence: 7, digest: rows[7].digest)).fault == .otherThanNoted(7))
+    }
+
+    private func auditRollback(_ storage: Storage) async throws {
+        func entry(_ subject: String) -> AuditEntry { AuditEntry(time: 1, actor: "ada", action: "test", subject: subject) }
+        try await storage.withTransaction { try await $0.appendAudit(entry("a")) }
+        await #expect(throws: Abort.self) {
+            try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
+                try await transaction.appendAudit(entry("b"))
+                throw Abort()
+            }
+        }
+        try await storage.withTransaction { try await $0.appendAudit(entry("c")) }
+        let rows = try await storage.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 10) }
+        #expect(rows.map(\.sequence) == [1, 2])
+        #expect(rows.map(\.entry.subject) == ["a", "c"])
+        #expect(try await storage.verifyAudit().intact == 2)
+        #expect(try await storage.verifyAudit().fault == nil)
     }
 
     private func emptyLists(_ storage: Storage) async throws {

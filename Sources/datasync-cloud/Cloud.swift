@@ -10,6 +10,6 @@ struct Cloud: AsyncParsableCommand, ProgramChoice {
         version: DataSyncVersion.current,
         subcommands: [
             Init.self, Serve.self, Restored.self, Branch.self, Status.self, Dead.self, Put.self, TypesCommand<Cloud>.self, ConfigCommand<Cloud>.self,
-            GrantsCommand<Cloud>.self,
+            GrantsCommand<Cloud>.self, AuditCommand<Cloud>.self,
         ])
 }

@@ -10,6 +10,6 @@ struct Local: AsyncParsableCommand, ProgramChoice {
         version: DataSyncVersion.current,
         subcommands: [
             Init.self, Join.self, Run.self, Sync.self, Reconcile.self, Status.self, Put.self, Dead.self, TypesCommand<Local>.self, ConfigCommand<Local>.self,
-            GrantsCommand<Local>.self,
+            GrantsCommand<Local>.self, AuditCommand<Local>.self,
         ])
 }

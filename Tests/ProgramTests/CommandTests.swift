@@ -116,6 +116,33 @@ extension WithPrograms {
             }
         }
 
+        @Test func theAuditIsListedAndSaysWhereItWasChanged() async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                _ = try desk.run(.cloud, "init")
+                _ = try desk.run(.local, "init")
+                #expect(try desk.run(.local, "audit", "verify").output.contains("0 lines"))
+                for id in 1...3 { #expect(try desk.run(.cloud, "branch", "add", "\(id)", "Market Street").status == 0) }
+                let lines = try desk.run(.cloud, "audit", "list", "--json", "--limit", "2").output.split(separator: "\n")
+                let last = try #require(lines.last)
+                let line = try #require(try JSONSerialization.jsonObject(with: Data(last.utf8)) as? [String: Any])
+                #expect(lines.count == 2)
+                #expect(line["line"] as? Int == 3)
+                #expect(line["action"] as? String == "branch.add")
+                #expect(line["subject"] as? String == "branch 3")
+                #expect(try desk.run(.cloud, "audit", "list", "--after", "1", "--limit", "1").output.contains("branch 2"))
+                let whole = try desk.run(.cloud, "audit", "verify")
+                #expect(whole.status == 0)
+                let head = try #require(whole.lastLine.split(separator: " ").last).description
+                #expect(try desk.run(.cloud, "audit", "verify", "--noted", head).status == 0)
+                #expect(try desk.run(.cloud, "audit", "verify", "--noted", "17").status == 65)
+                try await desk.database("cloud") { _ = try await $0.execute("update sync_audit set actor = 'nobody' where id = 2", []) }
+                let changed = try desk.run(.cloud, "audit", "verify", "--noted", head)
+                #expect(changed.status == 1)
+                #expect(changed.complaints.contains("line 2 was changed"), "\(changed.complaints)")
+            }
+        }
+
         @Test func aSuspendedBranchHasNoEffectUntilItIsResumed() async throws {
             try await Programs.withFolder { folder in
                 let desk = try await Desk(in: folder)

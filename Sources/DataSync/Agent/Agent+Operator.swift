@@ -8,12 +8,11 @@ extension Agent {
                 .invalidState, operation: "retry", detail: "record \(id) was not sent as it is (\(memo.reason)): discard it")
         }
         var report = CycleReport()
-        let outcome = try await self.retry(id, byPerson: true, &report)
+        let outcome = try await self.retry(id, by: actor, &report)
         guard let outcome else {
             throw DataSyncError(.invalidState, operation: "retry", detail: "record \(id) ended meanwhile, or its type is not configured")
         }
         await self.environment.passes(.decisionRetried)
-        try await self.unit { try await $0.appendAudit(self.audit(memo, action: "memo.retry", actor: actor)) }
         return outcome
     }
 
@@ -25,9 +24,12 @@ extension Agent {
                 .invalidState, operation: "discard", detail: "record \(id) waits behind an earlier one of its entity: decide about that one first")
         }
         try await self.unit { transaction in
-            guard var memo = try await transaction.memo(id), memo.disposition.isOpen || memo.disposition == .dead,
+            guard var memo = try await transaction.memo(id) else { throw Self.endedMeanwhile(id) }
+            // A unit that runs again after a commit of unknown outcome finds that it is done.
+            if memo.disposition == .discarded, memo.tries == held.tries + 1 { return }
+            guard memo.disposition.isOpen || memo.disposition == .dead,
                 try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
-            else { throw DataSyncError(.invalidState, operation: "discard", detail: "record \(id) ended meanwhile") }
+            else { throw Self.endedMeanwhile(id) }
             memo.tries += 1
             memo.note(Outcome(.discarded, reason: .discarded, attempts: memo.attempts))
             memo.holdsPayload = false
@@ -39,6 +41,10 @@ extension Agent {
             await self.environment.passes(.decisionBeforeCommit)
         }
         await self.environment.passes(.decisionAfterCommit)
+    }
+
+    private static func endedMeanwhile(_ id: Int64) -> DataSyncError {
+        DataSyncError(.invalidState, operation: "discard", detail: "record \(id) ended meanwhile")
     }
 
     private func heldMemo(_ id: Int64, operation: StaticString) async throws -> Memo {
@@ -56,7 +62,7 @@ extension Agent {
         return memo
     }
 
-    private func audit(_ memo: Memo, action: String, actor: String) -> AuditEntry {
+    func audit(_ memo: Memo, action: String, actor: String) -> AuditEntry {
         AuditEntry(
             time: self.environment.wallTime(), actor: actor, action: action,
             subject: "record \(memo.record.origin)/\(memo.record.stream.epoch)/\(memo.line.type)/\(memo.record.synID)")

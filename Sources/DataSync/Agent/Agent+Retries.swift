@@ -9,7 +9,7 @@ extension Agent {
             try await $0.dueMemos(at: self.id, time: self.databaseClock.age(in: $0), limit: limit)
         }
         for id in due {
-            guard let tried = try await self.tryAgain(id, byPerson: false, &report) else { continue }
+            guard let tried = try await self.tryAgain(id, by: nil, &report) else { continue }
             if tried.hasReleased { report.hasMore = true }
         }
         if due.count == limit { report.hasMore = true }
@@ -24,13 +24,14 @@ extension Agent {
         var hasReleased = false
     }
 
+    /// - Parameter person: Who asks for it; nil where its time has come.
     /// - Returns: How the record stands afterwards; nil if it was not tried.
     @discardableResult
-    func retry(_ id: Int64, byPerson: Bool, _ report: inout CycleReport) async throws -> Outcome? {
-        try await self.tryAgain(id, byPerson: byPerson, &report)?.outcome
+    func retry(_ id: Int64, by person: String?, _ report: inout CycleReport) async throws -> Outcome? {
+        try await self.tryAgain(id, by: person, &report)?.outcome
     }
 
-    private func tryAgain(_ id: Int64, byPerson: Bool, _ report: inout CycleReport) async throws -> Try? {
+    private func tryAgain(_ id: Int64, by person: String?, _ report: inout CycleReport) async throws -> Try? {
         // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
         guard let memo = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id) }) else { return nil }
         let tries = memo.tries
@@ -38,7 +39,7 @@ extension Agent {
         var isChangedHere = false
         while true {
             var lone: String?
-            if !byPerson, blamed == nil, self.state.withLock({ $0.start.isCareful }) {
+            if person == nil, blamed == nil, self.state.withLock({ $0.start.isCareful }) {
                 let name = SettingName.loneRetry(.cloud, memo.line.type)
                 switch try await self.beginAlone(name, self.number(of: memo), &report) {
                 case .begin: lone = name
@@ -51,7 +52,7 @@ extension Agent {
                 let outcome = try await LoneTry.takingBack(lone, by: self.endAlone) {
                     try await self.unit { transaction in
                         let tried = try await self.retry(
-                            id, after: tries, byPerson: byPerson, blamed: fault, isChangedHere: isChanged, in: transaction)
+                            id, after: tries, by: person, blamed: fault, isChangedHere: isChanged, in: transaction)
                         try await transaction.endAlone(lone)
                         return tried
                     }
@@ -66,7 +67,7 @@ extension Agent {
                 case .stopped: return nil
                 case .systemFault(let type, let error):
                     self.stop(type, because: error, &report)
-                    if byPerson { throw error }
+                    if person != nil { throw error }
                     return nil
                 }
             }
@@ -74,19 +75,19 @@ extension Agent {
     }
 
     private func retry(
-        _ id: Int64, after tries: Int, byPerson: Bool, blamed: RecordFault?, isChangedHere: Bool,
+        _ id: Int64, after tries: Int, by person: String?, blamed: RecordFault?, isChangedHere: Bool,
         in transaction: Storage.Transaction
     ) async throws -> Try? {
         let runningTime = self.environment.runningTime()
         guard var memo = try await transaction.memo(id), memo.line.receiver == self.id else { return nil }
         guard memo.tries == tries else { return Try(outcome: memo.outcome) }
         let now = try await self.databaseClock.now(in: transaction)
-        guard memo.holdsPayload, memo.disposition.isOpen || (byPerson && memo.disposition == .dead),
+        guard memo.holdsPayload, memo.disposition.isOpen || (person != nil && memo.disposition == .dead),
             // A try since it was found to be due may have postponed it.
-            byPerson || memo.nextTry <= now.age
+            person != nil || memo.nextTry <= now.age
         else { return nil }
         let wait = self.state.withLock { $0.breaker.wait(for: memo.line.type, at: runningTime) }
-        guard let handler = self.types[memo.line.type], byPerson || wait == nil else {
+        guard let handler = self.types[memo.line.type], person != nil || wait == nil else {
             // Else those of a type that stands still would be found first each time, and no others.
             memo.nextTry = now.age + Memo.standstillDelay(wait)
             try await transaction.updateMemos([memo])
@@ -114,6 +115,7 @@ extension Agent {
         if memo.disposition.isSettled {
             try await transaction.wakeMemos(at: self.id, from: .cloud, of: memo.entity, time: now.age)
         }
+        if let person { try await transaction.appendAudit(self.audit(memo, action: "memo.retry", actor: person)) }
         await self.environment.passes(.retryBeforeCommit)
         self.logger.info(
             "tried again",

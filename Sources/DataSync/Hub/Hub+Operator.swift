@@ -9,9 +9,8 @@ extension Hub {
                 .invalidState, operation: "retry",
                 detail: "record \(id) is not held here as it was sent (\(memo.reason)): send a corrected one, and discard this")
         }
-        let outcome = try await self.retry(id, by: .person)
+        let outcome = try await self.retry(id, by: .person(actor))
         await self.environment.passes(.cloudDecisionRetried)
-        try await self.unit { try await $0.appendAudit(self.audit(memo, action: "memo.retry", actor: actor)) }
         guard let outcome else {
             throw DataSyncError(.storageBusy, operation: "retry", detail: "record \(id) is being tried by another process, or ended meanwhile")
         }
@@ -26,9 +25,12 @@ extension Hub {
                 .invalidState, operation: "discard", detail: "record \(id) waits behind an earlier one of its entity: decide about that one first")
         }
         try await self.unit { transaction in
-            guard var memo = try await transaction.memo(id), memo.disposition.isOpen || memo.disposition == .dead,
+            guard var memo = try await transaction.memo(id) else { throw Self.endedMeanwhile(id) }
+            // A unit that runs again after a commit of unknown outcome finds that it is done.
+            if memo.disposition == .discarded, memo.tries == held.tries + 1 { return }
+            guard memo.disposition.isOpen || memo.disposition == .dead,
                 try await transaction.beginTry(ofMemo: id, disposition: memo.disposition, tries: memo.tries)
-            else { throw DataSyncError(.invalidState, operation: "discard", detail: "record \(id) ended meanwhile") }
+            else { throw Self.endedMeanwhile(id) }
             memo.tries += 1
             if self.types[memo.line.type] != nil, memo.disposition.isOpen, !PlantedBug.isOn(.noCorrectionAfterDiscard) {
                 // A dead record was corrected when it died.
@@ -49,6 +51,10 @@ extension Hub {
         await self.environment.passes(.cloudDecisionAfterCommit)
     }
 
+    private static func endedMeanwhile(_ id: Int64) -> DataSyncError {
+        DataSyncError(.invalidState, operation: "discard", detail: "record \(id) ended meanwhile")
+    }
+
     private func heldMemo(_ id: Int64, operation: StaticString) async throws -> Memo {
         guard let memo = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id) }) else {
             throw DataSyncError(.notFound, operation: operation, detail: "there is no record \(id)")
@@ -64,7 +70,7 @@ extension Hub {
         return memo
     }
 
-    private func audit(_ memo: Memo, action: String, actor: String) -> AuditEntry {
+    func audit(_ memo: Memo, action: String, actor: String) -> AuditEntry {
         AuditEntry(
             time: self.environment.wallTime(), actor: actor, action: action,
             subject: "record \(memo.record.origin)/\(memo.record.stream.epoch)/\(memo.line.type)/\(memo.record.synID)")

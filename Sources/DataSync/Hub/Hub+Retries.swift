@@ -43,7 +43,13 @@ extension Hub {
         }
     }
 
-    enum Retrier { case clock, person }
+    enum Retrier: Hashable {
+        case clock
+        /// By name, for the audit.
+        case person(String)
+
+        var isPerson: Bool { self != .clock }
+    }
 
     /// What came of a try.
     private struct Try {
@@ -131,12 +137,12 @@ extension Hub {
         guard var memo = try await transaction.memo(id), memo.line.receiver == .cloud else { return nil }
         guard memo.tries == tries || PlantedBug.isOn(.retryWithoutGuard) else { return Try(outcome: memo.outcome) }
         let now = try await self.databaseClock.now(in: transaction)
-        guard memo.holdsPayload, memo.disposition.isOpen || (retrier == .person && memo.disposition == .dead),
+        guard memo.holdsPayload, memo.disposition.isOpen || (retrier.isPerson && memo.disposition == .dead),
             // Another replica may have tried it since it was found to be due.
-            retrier == .person || memo.nextTry <= now.age
+            retrier.isPerson || memo.nextTry <= now.age
         else { return nil }
         let wait = self.wait(for: memo.line.type)
-        guard let handler = self.types[memo.line.type], retrier == .person || wait == nil else {
+        guard let handler = self.types[memo.line.type], retrier.isPerson || wait == nil else {
             // Another replica may be trying it: what it makes of it must not be overwritten.
             guard try await self.begins(memo, in: transaction) else { return nil }
             // Else those of a type that stands still would be found first each time, and no others.
@@ -153,6 +159,7 @@ extension Hub {
             memo.note(Outcome(.parked, reason: .behind, attempts: memo.attempts))
             memo.nextTry = self.timeToTry(memo, after: now)
             try await transaction.updateMemos([memo])
+            try await self.note(retrier, memo, in: transaction)
             return Try(outcome: memo.outcome)
         }
         let tried = try await self.attempt(memo, handler: handler, blamed: blamed, wasDead: wasDead, now: now, in: transaction)
@@ -172,6 +179,7 @@ extension Hub {
         if memo.disposition.isSettled {
             try await transaction.wakeMemos(at: .cloud, from: memo.line.sender, of: memo.entity, time: now.age)
         }
+        try await self.note(retrier, memo, in: transaction)
         await self.environment.passes(.cloudRetryBeforeCommit)
         self.logger.info(
             "tried again",
@@ -180,6 +188,11 @@ extension Hub {
                 "is": "\(memo.disposition.name)", "reason": "\(memo.reason)", "attempts": "\(memo.attempts)",
             ])
         return Try(outcome: memo.outcome, hasReleased: tried.hasReleased)
+    }
+
+    private func note(_ retrier: Retrier, _ memo: Memo, in transaction: Storage.Transaction) async throws {
+        guard case .person(let actor) = retrier else { return }
+        try await transaction.appendAudit(self.audit(memo, action: "memo.retry", actor: actor))
     }
 
     private func timeToTry(_ memo: Memo, after now: Moment) -> Int64 {

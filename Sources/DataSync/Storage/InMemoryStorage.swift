@@ -101,7 +101,8 @@ package struct InMemoryState: Sendable {
     }
 
     package var settings: [String: String] = [:]
-    package var audit: [AuditEntry] = []
+    package var audit: [AuditRow] = []
+    package var auditHead = AuditHead.start
     package var servers: [ServerID: ServerRow] = [:]
     /// By id. Ids may be missing, as where a transaction was rolled back that had taken one.
     package var outbox: [OutboxRow] = []

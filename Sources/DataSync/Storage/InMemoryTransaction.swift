@@ -57,7 +57,21 @@ public final class InMemoryTransaction: SyncTransaction {
         self.read { $0.settings.filter { $0.key.hasPrefix(prefix) } }
     }
 
-    public func appendAudit(_ entry: AuditEntry) async throws { try self.write { $0.audit.append(entry) } }
+    // MARK: - Audit
+
+    public func appendAudit(_ entry: AuditEntry) async throws {
+        try self.write { state in
+            let row = AuditRow(entry, after: state.auditHead)
+            state.audit.append(row)
+            state.auditHead = row.head
+        }
+    }
+
+    public func auditHead() async throws -> AuditHead? { self.read { $0.auditHead } }
+
+    public func auditRows(after sequence: Int64, limit: Int) async throws -> [AuditRow] {
+        self.read { Array($0.audit.drop { $0.sequence <= sequence }.prefix(limit)) }
+    }
 
     // MARK: - Servers
 

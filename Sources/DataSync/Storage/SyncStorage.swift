@@ -52,5 +52,5 @@ public protocol StorageLease: Sendable {
 /// The operations are set-based: a thousand records cost as many calls as one. Every operation either does the whole
 /// of what it says or throws, and after it threw the transaction is only good for being rolled back.
 public protocol SyncTransaction: SettingTable, ServerTable, OutboxTable, PositionTable, LogTable, EntityTable, MemoTable,
-    ReceiptTable, Sendable
+    ReceiptTable, AuditTable, Sendable
 {}

@@ -70,7 +70,7 @@ package enum CrashPoint: String, CaseIterable, Sendable {
     case retryAfterApply = "branch.retry.after_apply"
     case retryBeforeCommit = "branch.retry.before_commit"
     case retryAfterCommit = "branch.retry.after_commit"
-    /// A person's retry is done, and not yet in the audit log.
+    /// A person's retry is done, and the person does not know.
     case decisionRetried = "branch.decision.retried"
     case decisionBeforeCommit = "branch.decision.before_commit"
     case decisionAfterCommit = "branch.decision.after_commit"
@@ -114,7 +114,7 @@ package enum CrashPoint: String, CaseIterable, Sendable {
     case cloudRetryAfterApply = "cloud.retry.after_apply"
     case cloudRetryBeforeCommit = "cloud.retry.before_commit"
     case cloudRetryAfterCommit = "cloud.retry.after_commit"
-    /// A person's retry is done, and not yet in the audit log.
+    /// A person's retry is done, and the person does not know.
     case cloudDecisionRetried = "cloud.decision.retried"
     case cloudDecisionBeforeCommit = "cloud.decision.before_commit"
     case cloudDecisionAfterCommit = "cloud.decision.after_commit"

@@ -12,7 +12,9 @@ package enum Grants {
             "-- To run `init` it needs more, once: GRANT CREATE, ALTER, INDEX, REFERENCES ON \(quoted).* TO '\(user)'@'localhost';",
         ]
         for table in Self.ownTables {
-            lines.append("GRANT SELECT, INSERT, UPDATE, DELETE ON \(quoted).`\(table)` TO '\(user)'@'localhost';")
+            // Lines of the audit are added, and nothing else.
+            let rights = table == "sync_audit" ? "SELECT, INSERT" : "SELECT, INSERT, UPDATE, DELETE"
+            lines.append("GRANT \(rights) ON \(quoted).`\(table)` TO '\(user)'@'localhost';")
         }
         for table in tables {
             lines.append("GRANT SELECT, INSERT, UPDATE, DELETE ON \(quoted).`\(table.replacing("`", with: "``"))` TO '\(user)'@'localhost';")
@@ -27,7 +29,7 @@ package enum Grants {
     }
 
     static let ownTables = [
-        "sync_audit", "sync_batch", "sync_config", "sync_data", "sync_entity", "sync_frontier", "sync_log", "sync_log_counter",
+        "sync_audit", "sync_audit_head", "sync_batch", "sync_config", "sync_data", "sync_entity", "sync_frontier", "sync_log", "sync_log_counter",
         "sync_log_tail", "sync_memo", "sync_position", "sync_receipt", "sync_send", "sync_sent",
         "sync_server", "sync_stream", "sync_uid",
     ]

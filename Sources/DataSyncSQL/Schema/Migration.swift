@@ -237,11 +237,19 @@ struct Migration: Sendable {
                 """,
                 """
                 create table if not exists sync_audit (
-                  id {id},
+                  id {bigint} not null primary key,
                   time {bigint} not null,
                   actor {short} not null,
                   action {short} not null,
-                  subject {short} not null
+                  subject {short} not null,
+                  digest {name} not null
+                ) {table}
+                """,
+                """
+                create table if not exists sync_audit_head (
+                  id {tinyint} not null primary key,
+                  last {bigint} not null,
+                  digest {name} not null
                 ) {table}
                 """,
                 "{index} sync_data_name on sync_data (business_type, data_from_detail)",

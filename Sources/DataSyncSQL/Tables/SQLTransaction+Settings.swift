@@ -25,15 +25,4 @@ extension SQLTransaction: SettingTable {
     public func removeSetting(_ name: String) async throws {
         try await self.write("removeSetting", "delete from sync_config where name = ?", [.text(name)])
     }
-
-    public func appendAudit(_ entry: AuditEntry) async throws {
-        try await self.write(
-            "audit", "insert into sync_audit (time, actor, action, subject) values (?, ?, ?, ?)",
-            [.int(entry.time), .text(entry.actor.shortened), .text(entry.action.shortened), .text(entry.subject.shortened)])
-    }
-}
-
-extension String {
-    /// As much as a column for short texts holds.
-    var shortened: String { self.unicodeScalars.count <= 255 ? self : String(String(self.unicodeScalars.prefix(254))) + "…" }
 }

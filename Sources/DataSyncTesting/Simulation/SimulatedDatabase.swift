@@ -166,7 +166,7 @@ struct SimulatedLocks {
     enum Key: Hashable {
         case setting(String), server(ServerID), frontier, outbox(Int64), stream(StreamID), manifest(ManifestKey)
         case position(InMemoryState.PositionKey), confirmation(InMemoryState.ConfirmationKey), places(BusinessTypeID), entity(EntityID)
-        case memo(Int64), memoNumber(InMemoryState.MemoKey), row(String, String)
+        case memo(Int64), memoNumber(InMemoryState.MemoKey), row(String, String), audit
     }
 
     enum Grant {

@@ -14,7 +14,15 @@ extension SimulatedTransaction {
     }
 
     public func removeSetting(_ name: String) async throws { try await self.write([.setting(name)]) { try await $0.removeSetting(name) } }
-    public func appendAudit(_ entry: AuditEntry) async throws { try await self.write([]) { try await $0.appendAudit(entry) } }
+
+    // MARK: - Audit
+
+    public func appendAudit(_ entry: AuditEntry) async throws { try await self.write([.audit]) { try await $0.appendAudit(entry) } }
+    public func auditHead() async throws -> AuditHead? { try await self.read { try await $0.auditHead() } }
+
+    public func auditRows(after sequence: Int64, limit: Int) async throws -> [AuditRow] {
+        try await self.read { try await $0.auditRows(after: sequence, limit: limit) }
+    }
 
     // MARK: - Servers
 

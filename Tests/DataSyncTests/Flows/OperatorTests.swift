@@ -46,6 +46,32 @@ import Testing
         }
     }
 
+    /// A decision and its line in the audit are one commit, however often the unit of it runs.
+    @Test(arguments: [true, false], [FaultPlace.transaction, .commit])
+    func aDecisionHasOneLineInTheAudit(isRetry: Bool, place: FaultPlace) async throws {
+        for step in 1...4 {
+            let (company, memo) = try await self.refused(attempts: 2)
+            company.conduct(.cloud).cure("poison")
+            company.plan.arm(
+                step: step, at: [place],
+                DataSyncError(place == .commit ? .commitUnknown : .storageBusy, operation: "test"))
+            // Where it is the reading before that fails, nothing is decided, and nothing is written.
+            let isDone: Bool
+            do {
+                if isRetry { _ = try await company.hub.retryMemo(memo, actor: "ada") } else { try await company.hub.discardMemo(memo, actor: "ada") }
+                isDone = true
+            } catch { isDone = false }
+            company.plan.disarm()
+            let storage = company.storage(.cloud)
+            let rows = try await storage.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 10) }
+            #expect(rows.map(\.entry.action) == (isDone ? [isRetry ? "memo.retry" : "memo.discard"] : []), "step \(step)")
+            #expect(rows.allSatisfy { $0.entry.actor == "ada" && $0.entry.subject.hasPrefix("record 1/1/") })
+            #expect(try await storage.verifyAudit().fault == nil)
+            let disposition = try await company.memos(at: .cloud)[0].disposition
+            #expect(disposition == (isDone ? isRetry ? .applied : .discarded : .parked), "step \(step)")
+        }
+    }
+
     @Test func whatWaitsBehindAnotherRecordIsNotDecidedFirst() async throws {
         let (company, _) = try await self.refused(attempts: 1)
         try await company.write(Item(id: 1, text: "next"), .product, at: 1)
@@ -116,6 +142,10 @@ import Testing
         try await company.settle()
         #expect(try await company.rows(.product, at: 1) == ["product:1": "poison"])
         #expect(try await company.memos(at: 1).map(\.disposition) == [.applied, .discarded])
+        let audit = try await company.storage(1).withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 10) }
+        #expect(audit.map(\.entry.action) == ["memo.retry", "memo.discard"])
+        #expect(audit.map(\.entry.actor) == ["bob", "bob"])
+        #expect(try await company.storage(1).verifyAudit().intact == 2)
     }
 
     @Test func whoDoesNotHoldARecordCannotDecideAboutIt() async throws {
