@@ -6,20 +6,20 @@ import FoundationEssentials
 /// It carries the fingerprint of the cloud's key, so that the branch knows whom it talks to before it trusts anybody.
 public struct JoinToken: Sendable {
     public let server: ServerID
-    /// A secret: only its digest is stored.
-    public let secret: String
+    /// Only its digest is stored.
+    public let secret: Secret<String>
     public let cloudThumbprint: String
 
     public static let lifetime: Duration = .seconds(3_600)
 
-    init(server: ServerID, secret: String, cloudThumbprint: String) {
+    init(server: ServerID, secret: Secret<String>, cloudThumbprint: String) {
         self.server = server
         self.secret = secret
         self.cloudThumbprint = cloudThumbprint
     }
 
-    /// As it is printed and pasted.
-    public var text: String { "dsj1.\(self.server.rawValue).\(self.secret).\(self.cloudThumbprint)" }
+    /// As it is printed and pasted: with its secret.
+    public var text: String { "dsj1.\(self.server.rawValue).\(self.secret.revealed).\(self.cloudThumbprint)" }
 
     /// - Throws: `invalidInput` for what is no join token.
     public init(text: String) throws(DataSyncError) {
@@ -29,7 +29,7 @@ public struct JoinToken: Sendable {
         else {
             throw DataSyncError(.invalidInput, operation: "join", detail: "this is no join token: it is what `datasync-cloud branch add` prints, whole")
         }
-        self.init(server: ServerID(rawValue: server), secret: parts[2], cloudThumbprint: parts[3])
+        self.init(server: ServerID(rawValue: server), secret: Secret(parts[2]), cloudThumbprint: parts[3])
     }
 }
 
@@ -39,11 +39,11 @@ extension JoinToken: CustomStringConvertible {
 
 /// What a branch sends to be enrolled. Signed by the key that it brings.
 public struct JoinRequest: WireMessage {
-    public var secret: String
+    public var secret: Secret<String>
     public var publicKey: String
     public var software: String
 
-    public init(secret: String, publicKey: String, software: String) {
+    public init(secret: Secret<String>, publicKey: String, software: String) {
         self.secret = secret
         self.publicKey = publicKey
         self.software = software
@@ -60,12 +60,12 @@ public struct JoinRequest: WireMessage {
         guard let secret = members["secret"], let publicKey = members["public_key"], let software = members["software"],
             secret.utf8.count <= 64, publicKey.utf8.count <= 64, software.utf8.count <= 64
         else { throw reader.failure("'secret', 'public_key' and 'software' are needed, with at most 64 bytes each") }
-        self.init(secret: secret, publicKey: publicKey, software: software)
+        self.init(secret: Secret(secret), publicKey: publicKey, software: software)
     }
 
     public func write(to writer: inout JSONWriter) {
         writer.object { writer in
-            writer.member("secret", self.secret)
+            writer.member("secret", self.secret.revealed)
             writer.member("public_key", self.publicKey)
             writer.member("software", self.software)
         }
@@ -123,10 +123,10 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
         self.environment = environment
     }
 
-    private func makeSecret() -> (secret: String, token: (ServerID) -> JoinToken) {
+    private func makeSecret() -> (secret: Secret<String>, token: (ServerID) -> JoinToken) {
         // A secret is drawn from the system, whatever the environment says.
         var generator = SystemRandomNumberGenerator()
-        let secret = RecordUID(using: &generator).hex
+        let secret = Secret(RecordUID(using: &generator).hex)
         return (secret, { JoinToken(server: $0, secret: secret, cloudThumbprint: self.cloudKey.thumbprint) })
     }
 

@@ -6,13 +6,12 @@ import JWTKit
 
 /// The Ed25519 key of one machine: a branch's, which never leaves the branch, or the cloud's.
 ///
-/// No description shows it.
 public struct MachineKey: Sendable, CustomStringConvertible {
-    let key: EdDSA.PrivateKey
+    let key: Secret<EdDSA.PrivateKey>
     public let publicKey: MachinePublicKey
 
     init(_ key: EdDSA.PrivateKey) {
-        self.key = key
+        self.key = Secret(key)
         self.publicKey = MachinePublicKey(key.publicKey)
     }
 
@@ -49,7 +48,7 @@ public struct MachineKey: Sendable, CustomStringConvertible {
         unlink(temporary)
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw refuse("cannot be written: \(String(cString: strerror(errno)))") }
-        var text = self.key.pemRepresentation + "\n"
+        var text = self.key.revealed.pemRepresentation + "\n"
         let written = text.withUTF8 { Glibc.write(descriptor, $0.baseAddress, $0.count) == $0.count } && fsync(descriptor) == 0
         close(descriptor)
         // A hard link, unlike a rename, fails where a file of that name exists.
@@ -95,8 +94,8 @@ public enum Digest {
     public static func body(_ bytes: some Sequence<UInt8>) -> String { Base64URL.encode(Data(SHA256.hash(data: Data(bytes)))) }
 
     /// SHA-256 in hex, as the database keeps it in place of a secret.
-    public static func secret(_ secret: String) -> String {
-        SHA256.hash(data: Data(secret.utf8)).map { MachinePublicKey.hex($0) }.joined()
+    public static func secret(_ secret: Secret<String>) -> String {
+        SHA256.hash(data: Data(secret.revealed.utf8)).map { MachinePublicKey.hex($0) }.joined()
     }
 }
 

@@ -93,7 +93,7 @@ extension TokenClaims {
     func verify(using algorithm: some JWTAlgorithm) async throws {}
 
     func sign(with key: MachineKey, keyID: String) async throws -> String {
-        let keys = await JWTKeyCollection().add(eddsa: key.key, kid: JWKIdentifier(string: keyID))
+        let keys = await JWTKeyCollection().add(eddsa: key.key.revealed, kid: JWKIdentifier(string: keyID))
         return try await keys.sign(self, kid: JWKIdentifier(string: keyID), header: JWTHeader(fields: ["typ": .string(Self.tokenType)]))
     }
 }

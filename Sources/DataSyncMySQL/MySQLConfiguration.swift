@@ -9,8 +9,7 @@ public struct MySQLConfiguration: Sendable {
     public var socket: String?
     public var user: String
     public var database: String
-    /// Not part of any description.
-    public var password: String?
+    public var password: Secret<String>?
     public var tls: TLS
     /// For MySQL's `caching_sha2_password` without TLS: the server's RSA key, in PEM.
     public var serverPublicKeyFile: String?
@@ -43,7 +42,7 @@ public struct MySQLConfiguration: Sendable {
 
     public init(
         host: String = "127.0.0.1", port: Int = 3306, socket: String? = nil, user: String, database: String,
-        password: String? = nil, tls: TLS = TLS(), serverPublicKeyFile: String? = nil
+        password: Secret<String>? = nil, tls: TLS = TLS(), serverPublicKeyFile: String? = nil
     ) {
         self.host = host
         self.port = port
@@ -60,7 +59,7 @@ public struct MySQLConfiguration: Sendable {
     ///
     /// A password in the URL is refused: it would stand in the list of processes and in shell histories.
     /// - Throws: `invalidConfiguration`.
-    public init(url text: String, password: String? = nil) throws(DataSyncError) {
+    public init(url text: String, password: Secret<String>? = nil) throws(DataSyncError) {
         func refuse(_ detail: String) -> DataSyncError {
             DataSyncError(.invalidConfiguration, operation: "storage", detail: detail)
         }

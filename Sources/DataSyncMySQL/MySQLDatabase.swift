@@ -164,7 +164,7 @@ extension MySQLSession {
         if let file = configuration.serverPublicKeyFile { _ = mysql_options(raw, MYSQL_SERVER_PUBLIC_KEY, file) }
         // Found rows, not changed ones: an update that finds its row has done its work.
         let connected = mysql_real_connect(
-            raw, configuration.socket == nil ? configuration.host : nil, configuration.user, configuration.password,
+            raw, configuration.socket == nil ? configuration.host : nil, configuration.user, configuration.password?.revealed,
             configuration.database, UInt32(configuration.port), configuration.socket, UInt(CLIENT_FOUND_ROWS))
         guard connected != nil else {
             let (number, message) = (mysql_errno(raw), String(cString: mysql_error(raw)))

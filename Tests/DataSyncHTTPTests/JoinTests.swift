@@ -33,7 +33,7 @@ private func joining(
         let identity = BranchIdentity(branch: 7, key: key, cloudKey: joined.cloudKey)
         #expect(try await HTTPTransport(cloud: endpoint, identity: identity).open(Ask.open).session.number == 1)
         // The secret is nowhere but on the paper.
-        let secret = try JoinToken(text: printed).secret
+        let secret = try JoinToken(text: printed).secret.revealed
         let row = try await cloud.hub.storage.withTransaction(.snapshot) { try await $0.server(7) }
         #expect(!String(describing: row).contains(secret))
         #expect(cloud.log.count(of: secret) == 0)
@@ -65,7 +65,7 @@ func aWrongJoinTokenIsRefused(what: String) async throws {
         _ = try await cloud.enrolment.add(8, name: "b", actor: "test")
         let wrong: JoinToken =
             switch what {
-            case "secret": JoinToken(server: 7, secret: String(repeating: "0", count: 32), cloudThumbprint: token.cloudThumbprint)
+            case "secret": JoinToken(server: 7, secret: Secret(String(repeating: "0", count: 32)), cloudThumbprint: token.cloudThumbprint)
             case "branch": JoinToken(server: 8, secret: token.secret, cloudThumbprint: token.cloudThumbprint)
             default: JoinToken(server: 9, secret: token.secret, cloudThumbprint: token.cloudThumbprint)
             }
@@ -74,7 +74,7 @@ func aWrongJoinTokenIsRefused(what: String) async throws {
         }
         #expect(error?.code == .unauthorized)
         #expect(error?.detail?.contains("ask for a new one") == true)
-        #expect(!String(reflecting: error).contains(wrong.secret))
+        #expect(!String(reflecting: error).contains(wrong.secret.revealed))
         // The right one is still good.
         _ = try await endpoint.join(token, key: try MachineKey.generate(), software: "test")
     }
@@ -104,7 +104,7 @@ func aWrongJoinTokenIsRefused(what: String) async throws {
         return FakeCloud.response(
             200, answer, headers: [.init("datasync-answer")!: signature, .init("datasync-key")!: trueKey.publicKey.text])
     } _: { port async throws in
-        let token = JoinToken(server: 7, secret: String(repeating: "a", count: 32), cloudThumbprint: trueKey.publicKey.thumbprint)
+        let token = JoinToken(server: 7, secret: Secret(String(repeating: "a", count: 32)), cloudThumbprint: trueKey.publicKey.thumbprint)
         let error = await #expect(throws: DataSyncError.self) {
             try await CloudEndpoint("http://127.0.0.1:\(port)").join(token, key: try MachineKey.generate(), software: "test")
         }
@@ -117,7 +117,7 @@ func aWrongJoinTokenIsRefused(what: String) async throws {
     try await fake.serve { _ in
         FakeCloud.response(502, Array("<html>".utf8))
     } _: { port async throws in
-        let token = JoinToken(server: 7, secret: String(repeating: "a", count: 32), cloudThumbprint: String(repeating: "b", count: 32))
+        let token = JoinToken(server: 7, secret: Secret(String(repeating: "a", count: 32)), cloudThumbprint: String(repeating: "b", count: 32))
         let error = await #expect(throws: DataSyncError.self) {
             try await CloudEndpoint("http://127.0.0.1:\(port)").join(token, key: try MachineKey.generate(), software: "test")
         }

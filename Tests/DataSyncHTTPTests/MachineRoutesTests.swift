@@ -96,7 +96,7 @@ func aForgedRequestIsRefusedAndToldNothing(forgery: Forgery) async throws {
 func aStrangersTimesDoNotStopTheCloud(issued: Int64, expires: Int64) async throws {
     let cloud = try await makeNoteCloud()
     let stranger = try TestBranch(7, cloud: cloud.key)
-    let body = JoinRequest(secret: String(repeating: "0", count: 32), publicKey: stranger.key.publicKey.text, software: "x").body
+    let body = JoinRequest(secret: Secret(String(repeating: "0", count: 32)), publicKey: stranger.key.publicKey.text, software: "x").body
     var claims = stranger.claims("/v1/join", body)
     (claims.issued, claims.expires) = (issued, expires)
     let token = try await stranger.token(claims)

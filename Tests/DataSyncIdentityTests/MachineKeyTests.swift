@@ -135,3 +135,16 @@ func aKeyThatOnlyItsUserCanReadIsTaken(mode: mode_t) throws {
     #expect(Digest.secret("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     #expect(Digest.body(Array("abc".utf8)) == "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0")
 }
+
+@Test func noDumpShowsAPrivateKey() throws {
+    let key = try MachineKey.generate()
+    let identity = BranchIdentity(branch: 7, key: key, cloudKey: try MachineKey.generate().publicKey)
+    var dumped = ""
+    dump(key, to: &dumped)
+    dump(CloudIdentity(key: key), to: &dumped)
+    dump(identity, to: &dumped)
+    // Nothing below it is shown: not even which library holds it.
+    #expect(dumped.contains("(secret)"))
+    #expect(!dumped.contains("PrivateKey"))
+    #expect(dumped.contains(key.publicKey.thumbprint))
+}

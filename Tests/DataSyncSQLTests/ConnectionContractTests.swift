@@ -103,6 +103,9 @@ struct ConnectionContractTests {
         func refusal(_ change: (inout MySQLConfiguration) -> Void) async -> DataSyncError? {
             var configuration = TestDatabase.configuration(database: "mysql")
             configuration.password = "hunter2"
+            var dumped = ""
+            dump(configuration, to: &dumped)
+            #expect(!dumped.contains("hunter2") && !"\(configuration)".contains("hunter2"))
             change(&configuration)
             do {
                 _ = try await MySQLDatabase(configuration).connect()

@@ -1,4 +1,5 @@
 import DataSync
+import DataSyncPrograms
 import DataSyncSQL
 import Foundation
 import RetailTrade
@@ -92,6 +93,30 @@ extension WithPrograms {
                 let result = try desk.run(.local, "status")
                 #expect(result.status == 78)
                 #expect(result.complaints.contains("chmod 600"))
+                #expect(!result.complaints.contains("hunter2"))
+            }
+        }
+
+        @Test func noTextShowsThePasswordThatIsSet() async throws {
+            try await Programs.withFolder { folder in
+                let path = folder.appending(path: "datasync-local.yaml").path
+                let text = Data("storage:\n  url: mysql://u@localhost/d\n  password: hunter2\n".utf8)
+                #expect(FileManager.default.createFile(atPath: path, contents: text, attributes: [.posixPermissions: 0o600]))
+                let settings = try Settings(program: .local, path: path, overrides: [:])
+                let storage = try settings.storage()
+                var dumped = ""
+                dump((settings, storage), to: &dumped)
+                #expect(dumped.contains("datasync-local.yaml"))
+                for shown in [dumped, "\(settings)", String(reflecting: settings), "\(storage)", storage.database.name] { #expect(!shown.contains("hunter2")) }
+            }
+        }
+
+        @Test func aDatabaseURLIsNotRepeated() async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                let result = try desk.run(.local, "status", "--storage", "postgres://u:hunter2@localhost/d")
+                #expect(result.status == 78)
+                #expect(result.complaints.contains("mysql://user@host/database"))
                 #expect(!result.complaints.contains("hunter2"))
             }
         }

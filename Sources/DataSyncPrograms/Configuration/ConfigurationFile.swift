@@ -117,3 +117,8 @@ struct ConfigurationFile {
         return row[right.count]
     }
 }
+
+extension ConfigurationFile: CustomReflectable {
+    /// Without what it says: among it may be a password.
+    var customMirror: Mirror { Mirror(self, children: ["path": self.path]) }
+}

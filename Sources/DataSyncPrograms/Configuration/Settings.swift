@@ -49,9 +49,22 @@ package struct Settings: Sendable {
 
     /// The value as it is written, or the default.
     package func text(_ name: String) -> String? {
+        let key = self.key(name)
+        precondition(!key.isSecret, "\(name) is a secret")
+        return self.value(of: key)
+    }
+
+    func secret(_ name: String) -> Secret<String>? { self.value(of: self.key(name)).map { Secret($0) } }
+
+    private func key(_ name: String) -> SettingKey {
         guard let key = SettingKey.keys(of: self.program).first(where: { $0.name == name }) else {
             preconditionFailure("\(name) is not a setting of \(self.program.rawValue)")
         }
+        return key
+    }
+
+    private func value(of key: SettingKey) -> String? {
+        let name = key.name
         let value = self.reader.string(forKey: ConfigKey(name.split(separator: ".").map { String($0) }), isSecret: key.isSecret)
         guard let value, !value.isEmpty else { return key.standard.flatMap { $0.isEmpty ? nil : $0 } }
         return value
@@ -193,6 +206,11 @@ package struct Settings: Sendable {
         }
         return format
     }
+}
+
+extension Settings: CustomReflectable {
+    /// Without what was set: among it may be a password.
+    package var customMirror: Mirror { Mirror(self, children: ["program": self.program, "path": self.path as Any]) }
 }
 
 extension Duration {

@@ -19,19 +19,19 @@ extension Settings {
             return SQLStorage(SQLiteDatabase(path: path), connectionsMax: connections, waitMax: wait)
         }
         guard url.hasPrefix("mysql://") || url.hasPrefix("mariadb://") else {
-            throw ConfigurationFile.failure("storage.url is '\(url)': it must be sqlite:PATH or mysql://user@host/database")
+            throw ConfigurationFile.failure("storage.url must be sqlite:PATH or mysql://user@host/database")
         }
         let configuration = try MySQLConfiguration(url: url, password: try self.password())
         return SQLStorage(MySQLDatabase(configuration, limits: try self.limits()), connectionsMax: connections, waitMax: wait)
     }
 
-    private func password() throws(DataSyncError) -> String? {
-        if let password = self.text("storage.password") { return password }
+    private func password() throws(DataSyncError) -> Secret<String>? {
+        if let password = self.secret("storage.password") { return password }
         guard let path = self.text("storage.password_file") else { return nil }
         guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
             throw ConfigurationFile.failure("storage.password_file: \(path) cannot be read")
         }
-        return String(text.prefix { !$0.isNewline })
+        return Secret(String(text.prefix { !$0.isNewline }))
     }
 
     /// The business types, compared with the tables of `storage`, and what should be known about them.
