@@ -76,6 +76,7 @@ let package = Package(
                 "DataSync",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "JWTKit", package: "jwt-kit"),
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
         .target(name: "DataSyncCompression", dependencies: ["DataSync", "CZlib"], swiftSettings: settings),

@@ -58,6 +58,11 @@ public final class HTTPTransport: SyncTransport {
         try await self.exchange("compare", request, session: request.session)
     }
 
+    /// Tells the cloud that `next` is to follow the key that signs this, or uses it for the first time if it signs itself.
+    public func offer(_ next: MachineKey) async throws {
+        let _: KeyAnswer = try await self.exchange("key", try await self.identity.offer(next), session: nil)
+    }
+
     /// Sends a message and reads the answer; once more with the cloud's time if this machine's clock is wrong.
     private func exchange<Question: WireMessage, Answer: WireMessage>(
         _ operation: StaticString, _ question: Question, session: SessionID?
@@ -79,14 +84,20 @@ public final class HTTPTransport: SyncTransport {
     }
 
     private func send<Answer: WireMessage>(
-        _ request: SignedRequest, isCompressed: Bool, operation: StaticString
+        _ request: SignedRequest, isCompressed: Bool, operation: StaticString, isSecond: Bool = false
     ) async throws -> Answer {
         let (token, id) = try await self.identity.sign(request)
         let answer = try await self.client.send(
             self.endpoint.urlRequest(
                 request, token: token, isCompressed: isCompressed, acceptsGzip: self.limits.isCompressing && !self.endpoint.isLoopback),
             deadline: self.limits.exchange + .seconds(request.body.count / self.limits.bytesPerSecondMin))
-        guard let signature = answer.headers[CloudEndpoint.answerHeader] else { throw CloudEndpoint.unsignedAnswer(answer) }
+        guard let signature = answer.headers[CloudEndpoint.answerHeader] else {
+            // The key was changed while this process ran: the new one is where the old one was.
+            if answer.status == 401, !isSecond, self.identity.reloadKey() {
+                return try await self.send(request, isCompressed: isCompressed, operation: operation, isSecond: true)
+            }
+            throw CloudEndpoint.unsignedAnswer(answer)
+        }
         try await self.identity.verify(signature, status: answer.status, body: answer.body, request: id)
         guard answer.status == 200 else {
             throw try ErrorAnswer(body: answer.body).error(operation: operation)
@@ -167,7 +178,7 @@ public struct CloudEndpoint: Sendable {
         // Until the answer is there, the cloud's key is not known, only its fingerprint: that is what is pinned.
         let signer = BranchIdentity(branch: token.server, key: key, cloudKey: key.publicKey)
         for attempt in 1...2 {
-            let (jwt, id) = try await signer.sign(request)
+            let (jwt, id) = try await signer.sign(request, trusting: [token.cloudThumbprint])
             let answer = try await client.send(
                 self.urlRequest(request, token: jwt, isCompressed: false, acceptsGzip: false), deadline: limits.exchange)
             guard let signature = answer.headers[Self.answerHeader] else {

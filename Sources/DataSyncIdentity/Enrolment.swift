@@ -1,5 +1,6 @@
 public import DataSync
 import FoundationEssentials
+public import Logging
 
 /// What introduces a branch to its cloud: printed once by `branch add`, good for one branch, one use and one hour.
 ///
@@ -111,26 +112,39 @@ public struct JoinAnswer: WireMessage {
     }
 }
 
-/// The cloud's side of introducing branches.
+/// The cloud's side of introducing branches, of their keys, and of parting with them.
 public struct Enrolment<Storage: SyncStorage>: Sendable {
     private let storage: Storage
+    /// Where the database does not say which key the cloud has.
     private let cloudKey: MachinePublicKey
     private let environment: SyncEnvironment
+    private let logger: Logger
 
-    public init(storage: Storage, cloudKey: MachinePublicKey, environment: SyncEnvironment = .system) {
+    public init(
+        storage: Storage, cloudKey: MachinePublicKey, environment: SyncEnvironment = .system, logger: Logger = Logger(label: "datasync.enrolment")
+    ) {
         self.storage = storage
         self.cloudKey = cloudKey
         self.environment = environment
+        self.logger = logger
     }
 
-    private func makeSecret() -> (secret: Secret<String>, token: (ServerID) -> JoinToken) {
+    private func makeSecret() async throws -> (secret: Secret<String>, token: (ServerID) -> JoinToken) {
         // A secret is drawn from the system, whatever the environment says.
         var generator = SystemRandomNumberGenerator()
         let secret = Secret(RecordUID(using: &generator).hex)
-        return (secret, { JoinToken(server: $0, secret: secret, cloudThumbprint: self.cloudKey.thumbprint) })
+        let key = try await self.storage.withTransaction(.snapshot) { try await self.presentKey(in: $0) }
+        return (secret, { JoinToken(server: $0, secret: secret, cloudThumbprint: key.thumbprint) })
+    }
+
+    /// The key that signs for the cloud now.
+    private func presentKey(in transaction: Storage.Transaction) async throws -> MachinePublicKey {
+        try await transaction.server(.cloud)?.publicKey.flatMap(MachinePublicKey.init(text:)) ?? self.cloudKey
     }
 
     private var expiry: Int64 { self.environment.wallTime() + JoinToken.lifetime.components.seconds * 1_000 }
+
+    // MARK: - What people decide
 
     /// Introduces a new branch.
     /// - Throws: `invalidState` if the id is taken.
@@ -139,8 +153,8 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
         guard (1...100).contains(name.unicodeScalars.count) else {
             throw DataSyncError(.invalidInput, operation: "branch", detail: "a branch's name must have 1 to 100 characters")
         }
-        let (secret, token) = self.makeSecret()
-        try await self.storage.withTransaction { transaction in
+        let (secret, token) = try await self.makeSecret()
+        try await self.unit { transaction in
             try await transaction.insertServer(
                 ServerRow(id: branch, name: name, status: .invited, joinDigest: Digest.secret(secret), joinExpires: self.expiry))
             try await transaction.appendAudit(self.audit("branch.add", branch, actor))
@@ -150,16 +164,39 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
         return token(branch)
     }
 
-    /// A new join token for a branch that has not joined yet.
+    /// A new join token. For a branch that has not joined yet, or for one that joins again with the key it has: its database is a new
+    /// one, or it does not know the cloud's present key.
     public func renewToken(of branch: ServerID, actor: String) async throws -> JoinToken {
-        let (secret, token) = self.makeSecret()
+        let (secret, token) = try await self.makeSecret()
         try await self.change(branch, action: "branch.token", actor: actor) { row throws(DataSyncError) in
-            guard row.status == .invited else {
-                throw DataSyncError(.invalidState, operation: "branch", detail: "branch \(branch) has joined already")
+            guard row.status != .suspended else {
+                throw DataSyncError(.invalidState, operation: "branch", detail: "branch \(branch) is suspended")
             }
             row.joinDigest = Digest.secret(secret)
             row.joinExpires = self.expiry
         }
+        return token(branch)
+    }
+
+    /// Parts with the machine of a branch, which was lost or stolen, and lets another take its place: from the next write on the old key
+    /// is worth nothing. What was received of it stays. The new machine numbers in a new epoch, and finds in the log what the branch had.
+    /// - Returns: A join token for the new machine.
+    public func replace(_ branch: ServerID, actor: String) async throws -> JoinToken {
+        let (secret, token) = try await self.makeSecret()
+        try await self.change(branch, action: "branch.replace", actor: actor, before: .replaceBeforeCommit) { row throws(DataSyncError) in
+            guard row.publicKey != nil else {
+                throw DataSyncError(.invalidState, operation: "branch", detail: "branch \(branch) has not joined: `branch token` prints another join token")
+            }
+            row.status = .invited
+            (row.publicKey, row.nextKey, row.cloudKeys) = (nil, row.publicKey, nil)
+            row.joinDigest = Digest.secret(secret)
+            row.joinExpires = self.expiry
+            row.epoch += 1
+            row.session += 1
+            row.nonce = nil
+            (row.host, row.hostBefore, row.takeovers) = (nil, nil, 0)
+        }
+        await self.environment.passes(.replaceAfterCommit)
         return token(branch)
     }
 
@@ -182,40 +219,120 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
         }
     }
 
+    // MARK: - What branches ask
+
     /// Enrols the branch that brings a valid secret, with its key. The same key again gets the same answer: the first
-    /// one may have been lost.
+    /// one may have been lost. Another one means that two have the token: it is refused, with an alarm.
     /// - Throws: `unauthorized`, whatever was wrong.
     public func join(_ request: JoinRequest, from branch: ServerID) async throws -> JoinAnswer {
         let refusal = DataSyncError(.unauthorized, operation: "join", detail: "the join token is not valid, was used, or is too old")
         guard let key = MachinePublicKey(text: request.publicKey) else { throw refusal }
-        let row = try await self.storage.withTransaction { transaction in
+        let (row, cloudKey) = try await self.unit { transaction in
+            let cloudKey = try await self.presentKey(in: transaction)
             guard var row = try await transaction.server(branch), row.joinDigest == Digest.secret(request.secret),
                 self.environment.wallTime() <= row.joinExpires
             else { throw refusal }
             if let known = row.publicKey {
-                guard known == key.text, row.status == .active else {
-                    try await transaction.appendAudit(self.audit("branch.join.second_key", branch, "branch \(branch)"))
-                    return row
+                guard known == key.text else {
+                    try await transaction.appendAudit(self.audit("branch.join.second_key", branch, "branch \(branch)", key))
+                    return (row, cloudKey)
                 }
-                return row
+                return (row, cloudKey)
             }
-            row.publicKey = key.text
+            guard row.nextKey != key.text else {
+                self.logger.critical(
+                    "a branch that was replaced comes with the key that was shut out: remove the key file there, and join again",
+                    metadata: ["branch": "\(branch)", "key": "\(key)"])
+                throw refusal
+            }
+            (row.publicKey, row.nextKey) = (key.text, nil)
             row.status = .active
             row.version = request.software
             guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "join") }
-            try await transaction.appendAudit(self.audit("branch.join", branch, "branch \(branch)"))
+            try await transaction.appendAudit(self.audit("branch.join", branch, "branch \(branch)", key))
             await self.environment.passes(.enrolBeforeCommit)
-            return row
+            return (row, cloudKey)
         }
         await self.environment.passes(.enrolAfterCommit)
-        guard row.publicKey == key.text, row.status == .active else { throw refusal }
-        return JoinAnswer(name: row.name, epoch: row.epoch, cloudPublicKey: self.cloudKey.text)
+        guard row.publicKey == key.text else {
+            self.logger.critical(
+                "a join token was presented with a second key: who else has it? Find out which machine is the branch, or replace it",
+                metadata: ["branch": "\(branch)", "key": "\(row.publicKey.flatMap { MachinePublicKey(text: $0) }?.thumbprint ?? "")", "second_key": "\(key)"])
+            throw refusal
+        }
+        guard row.status == .active else { throw refusal }
+        return JoinAnswer(name: row.name, epoch: row.epoch, cloudPublicKey: cloudKey.text)
+    }
+
+    /// Takes in the key that is to follow the one that `caller` signs by. Both are good until the new one is first used.
+    /// - Throws: `peerInvalid` for a key whose owner did not sign for it.
+    public func takeOffer(_ request: KeyRequest, from caller: CloudIdentity.Caller) async throws -> KeyAnswer {
+        guard let key = MachinePublicKey(text: request.publicKey), await request.isProven(by: key, of: caller) else {
+            throw DataSyncError(.peerInvalid, operation: "key", detail: "the new key has not signed that it is to follow the present one")
+        }
+        let isNew = try await self.unit { transaction in
+            let row = try await transaction.server(caller.branch)
+            guard var row, row.status == .active else {
+                throw DataSyncError(row?.status == .suspended ? .suspended : .unauthorized, operation: "key", detail: "the branch is not active")
+            }
+            // It was told before: its answer was lost.
+            if row.publicKey == key.text || row.nextKey == key.text { return false }
+            guard row.publicKey == caller.key.text else {
+                throw DataSyncError(.unauthorized, operation: "key", detail: "the key that signed is not the branch's any more")
+            }
+            row.nextKey = key.text
+            guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "key") }
+            try await transaction.appendAudit(self.audit("branch.key.offer", caller.branch, "branch \(caller.branch)", key))
+            await self.environment.passes(.offerBeforeCommit)
+            return true
+        }
+        if isNew { self.logger.notice("a branch has offered a new key", metadata: ["branch": "\(caller.branch)", "key": "\(key)"]) }
+        await self.environment.passes(.offerAfterCommit)
+        return KeyAnswer()
+    }
+
+    /// Makes the key that `caller` signed by the only one of its branch, if it is the one that was to follow. Sessions that were opened
+    /// with the old one end: nothing that it signed has an effect from now on.
+    public func takeUse(of key: MachinePublicKey, by branch: ServerID) async throws {
+        let isChanged = try await self.unit { transaction in
+            guard var row = try await transaction.server(branch), row.status == .active, row.nextKey == key.text else { return false }
+            (row.publicKey, row.nextKey) = (key.text, nil)
+            row.session += 1
+            row.nonce = nil
+            guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "key") }
+            try await transaction.appendAudit(self.audit("branch.key.change", branch, "branch \(branch)", key))
+            await self.environment.passes(.keyChangeBeforeCommit)
+            return true
+        }
+        if isChanged { self.logger.notice("a branch has a new key", metadata: ["branch": "\(branch)", "key": "\(key)"]) }
+        await self.environment.passes(.keyChangeAfterCommit)
+    }
+
+    /// Notes which of the cloud's keys a branch takes answers by: until all know the next one, the one before is not retired.
+    public func note(trusted: String, by branch: ServerID) async throws {
+        try await self.unit { transaction in
+            guard var row = try await transaction.server(branch), row.status == .active, row.cloudKeys != trusted else { return }
+            row.cloudKeys = trusted
+            guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "key") }
+        }
+    }
+
+    // MARK: - Units
+
+    /// Runs a unit again that met another one. After a commit of unknown outcome it is not: who asked looks, or asks again.
+    private func unit<Result: Sendable>(_ body: (Storage.Transaction) async throws -> Result) async throws -> Result {
+        for _ in 1..<5 {
+            do { return try await self.storage.withTransaction(body) } catch let error as DataSyncError where error.code == .storageBusy {
+                try await self.environment.clock.sleep(for: .milliseconds(20 + 200 * self.environment.jitter()))
+            }
+        }
+        return try await self.storage.withTransaction(body)
     }
 
     private func change(
-        _ branch: ServerID, action: String, actor: String, _ body: (inout ServerRow) throws(DataSyncError) -> Void
+        _ branch: ServerID, action: String, actor: String, before point: CrashPoint? = nil, _ body: (inout ServerRow) throws(DataSyncError) -> Void
     ) async throws {
-        try await self.storage.withTransaction { transaction in
+        try await self.unit { transaction in
             guard branch.isBranch, var row = try await transaction.server(branch) else {
                 throw DataSyncError(.notFound, operation: "branch", detail: "there is no branch \(branch)")
             }
@@ -224,10 +341,13 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
                 throw DataSyncError(.storageBusy, operation: "branch", detail: "the branch's row changed meanwhile: try again")
             }
             try await transaction.appendAudit(self.audit(action, branch, actor))
+            if let point { await self.environment.passes(point) }
         }
     }
 
-    private func audit(_ action: String, _ branch: ServerID, _ actor: String) -> AuditEntry {
-        AuditEntry(time: self.environment.wallTime(), actor: actor, action: action, subject: "branch \(branch)")
+    private func audit(_ action: String, _ branch: ServerID, _ actor: String, _ key: MachinePublicKey? = nil) -> AuditEntry {
+        AuditEntry(
+            time: self.environment.wallTime(), actor: actor, action: action,
+            subject: "branch \(branch)" + (key.map { ", key \($0.thumbprint)" } ?? ""))
     }
 }

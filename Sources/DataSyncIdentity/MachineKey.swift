@@ -23,7 +23,8 @@ public struct MachineKey: Sendable, CustomStringConvertible {
     // MARK: - Files
 
     /// Reads a key in PEM form (PKCS #8).
-    /// - Throws: `invalidConfiguration` when the file is missing, is no key, or can be read by others.
+    /// - Throws: `invalidConfiguration` when the file is missing, is no key, or can be read by others, or when others can write its
+    ///   folder, unless that is sticky: they could put another key in its place.
     public init(file path: String) throws(DataSyncError) {
         func refuse(_ detail: String) -> DataSyncError {
             DataSyncError(.invalidConfiguration, operation: "key", detail: "\(path): \(detail)")
@@ -32,6 +33,10 @@ public struct MachineKey: Sendable, CustomStringConvertible {
         guard stat(path, &status) == 0 else { throw refuse("there is no key file: run init, or join") }
         guard status.st_mode & 0o077 == 0 else {
             throw refuse("others can read this key: chmod 600 it, and if they may have, replace it")
+        }
+        var folder = stat()
+        guard stat(Self.folder(of: path), &folder) == 0, folder.st_mode & 0o022 == 0 || folder.st_mode & 0o1000 != 0 else {
+            throw refuse("others can write the folder of this key, and so put another in its place: chmod go-w \(Self.folder(of: path)), or keep it elsewhere")
         }
         guard let text = try? String(contentsOfFile: path, encoding: .utf8), let key = try? EdDSA.PrivateKey(pem: text) else {
             throw refuse("this is no Ed25519 key in PEM form")
@@ -58,6 +63,33 @@ public struct MachineKey: Sendable, CustomStringConvertible {
             throw refuse("cannot be written: \(reason)")
         }
         unlink(temporary)
+        guard Self.syncFolder(of: path) else { throw refuse("its folder cannot be written to the disk: \(String(cString: strerror(errno)))") }
+    }
+
+    /// Where the next key lies until it takes the place of the one in `path`.
+    public static func nextFile(of path: String) -> String { path + ".next" }
+
+    /// Puts the key that lies beside the one in `path` in its place, at one moment: whoever reads finds the one or the other. When this
+    /// returns, the old one is gone for good.
+    public static func putNextInPlace(of path: String) throws(DataSyncError) {
+        guard rename(self.nextFile(of: path), path) == 0, self.syncFolder(of: path) else {
+            throw DataSyncError(
+                .invalidConfiguration, operation: "key",
+                detail: "\(path): cannot be replaced by \(self.nextFile(of: path)): \(String(cString: strerror(errno)))")
+        }
+    }
+
+    private static func folder(of path: String) -> String {
+        guard let end = path.lastIndex(of: "/") else { return "." }
+        return end == path.startIndex ? "/" : String(path[..<end])
+    }
+
+    /// A file that was created or renamed is there after a loss of power once its folder is on the disk.
+    private static func syncFolder(of path: String) -> Bool {
+        let descriptor = open(self.folder(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        return fsync(descriptor) == 0
     }
 }
 

@@ -36,6 +36,10 @@ package struct CloudProgram: Sendable {
         Enrolment(storage: self.storage, cloudKey: try self.key().publicKey, environment: .program)
     }
 
+    package func keyRing() throws -> CloudKeyRing<SQLStorage> {
+        CloudKeyRing(storage: self.storage, file: try self.settings.keyFile(), environment: .program)
+    }
+
     private func address() throws -> ListenAddress {
         ListenAddress(host: self.settings.text("http.host") ?? "127.0.0.1", port: try self.settings.port("http.port"))
     }
@@ -50,8 +54,9 @@ package struct CloudProgram: Sendable {
     }
 
     private func services(listening: @escaping @Sendable (Int) -> Void) async throws -> ServiceGroup {
-        let key = try self.key()
+        let ring = try self.keyRing()
         let hub = try await self.hub()
+        _ = try await ring.keys()
         if hub.types.definitions.isEmpty {
             self.logger.warning("no business types are configured: nothing will be carried")
         }
@@ -66,7 +71,7 @@ package struct CloudProgram: Sendable {
         }
         let serverLimits = try self.settings.serverLimits()
         try MachineRoutes(
-            hub: hub, identity: CloudIdentity(key: key), enrolment: try self.enrolment(), limits: serverLimits,
+            hub: hub, identity: CloudIdentity { try await ring.keys() }, enrolment: try self.enrolment(), limits: serverLimits,
             trustedProxies: Set(self.settings.list("http.trusted_proxies")), logger: self.logger
         ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
         let tls = try self.settings.tlsFiles()

@@ -56,17 +56,32 @@ package struct LocalProgram: Sendable {
         return types
     }
 
-    package func agent() async throws -> BranchAgent {
-        let id = try await self.branch()
+    /// What signs by the key that lies in the key file, also when that is changed meanwhile.
+    private func transport(of branch: ServerID) async throws -> HTTPTransport {
         guard let cloud = try await self.storage.withTransaction(.snapshot, { try await $0.server(.cloud) }),
             let cloudKey = cloud.publicKey.flatMap(MachinePublicKey.init(text:))
         else {
             throw DataSyncError(.storageNotReady, operation: "branch", detail: "the cloud's key is missing in sync_server: join again")
         }
-        let identity = BranchIdentity(branch: id, key: try MachineKey(file: try self.settings.keyFile()), cloudKey: cloudKey)
-        let transport = HTTPTransport(cloud: try await self.endpoint(), identity: identity, limits: try self.settings.httpLimits())
+        let path = try self.settings.keyFile()
+        let storage = self.storage
+        let identity = BranchIdentity(
+            branch: branch, key: try MachineKey(file: path), cloudKey: cloudKey, otherCloudKey: cloud.nextKey.flatMap(MachinePublicKey.init(text:)),
+            environment: .program, storedKey: { try MachineKey(file: path) }
+        ) { keys in
+            try await storage.withTransaction { transaction in
+                guard var row = try await transaction.server(.cloud) else { return }
+                (row.publicKey, row.nextKey) = (keys.first?.text, keys.dropFirst().first?.text)
+                guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "key") }
+            }
+        }
+        return HTTPTransport(cloud: try await self.endpoint(), identity: identity, limits: try self.settings.httpLimits())
+    }
+
+    package func agent() async throws -> BranchAgent {
+        let id = try await self.branch()
         return try Agent(
-            server: id, storage: self.storage, transport: transport, types: try await self.types(), limits: self.limits,
+            server: id, storage: self.storage, transport: try await self.transport(of: id), types: try await self.types(), limits: self.limits,
             schedule: try self.settings.schedule(), environment: .program, software: "datasync-local \(DataSyncVersion.current)",
             host: Self.bootID,
             logger: Logger(label: "datasync.agent"))
@@ -141,6 +156,7 @@ package struct LocalProgram: Sendable {
                     continue
                 }
                 existing.publicKey = row.publicKey
+                existing.nextKey = nil
                 guard try await transaction.replaceServer(existing) else { throw DataSyncError(.storageBusy, operation: "join") }
             }
             await SyncEnvironment.program.passes(.joinBeforeCommit)
@@ -148,6 +164,9 @@ package struct LocalProgram: Sendable {
         await SyncEnvironment.program.passes(.joinAfterCommit)
         return answer
     }
+
+    /// The key in the key file.
+    package func key() throws -> MachineKey { try MachineKey(file: try self.settings.keyFile()) }
 
     /// The branch's key; a new one where there is none. It is written before the cloud hears of it: a key that is enrolled
     /// and then lost would lock the branch out.
@@ -157,6 +176,51 @@ package struct LocalProgram: Sendable {
         let key = try MachineKey.generate()
         try key.write(to: path)
         return key
+    }
+
+    // MARK: - Another key
+
+    /// Gives this branch another key. An agent that runs meanwhile goes on with the new one.
+    ///
+    /// The new key lies beside the old one until the cloud knows it; from then on the cloud takes both, until it is asked with the new
+    /// one. So whichever is in the key file when this breaks off is one that the cloud takes, and to run it again finishes the work.
+    /// - Returns: The new key.
+    package func changeKey(by actor: String) async throws -> MachinePublicKey {
+        let branch = try await self.branch()
+        let path = try self.settings.keyFile()
+        let next = MachineKey.nextFile(of: path)
+        // One that an earlier run has left may be known to the cloud.
+        let key = FileManager.default.fileExists(atPath: next) ? try MachineKey(file: next) : try MachineKey.generate()
+        if !FileManager.default.fileExists(atPath: next) { try key.write(to: next) }
+        await SyncEnvironment.program.passes(.keyWritten)
+        try await self.transport(of: branch).offer(key)
+        await SyncEnvironment.program.passes(.keyOffered)
+        try MachineKey.putNextInPlace(of: path)
+        await SyncEnvironment.program.passes(.keyInPlace)
+        // The first request that it signs itself: after that the old one is worth nothing.
+        try await self.transport(of: branch).offer(key)
+        await SyncEnvironment.program.passes(.keyUsed)
+        try await self.note(key.publicKey, of: branch, by: actor)
+        return key.publicKey
+    }
+
+    /// Notes in the branch's own row which key it has. An agent that works changes that row all the time.
+    private func note(_ key: MachinePublicKey, of branch: ServerID, by actor: String) async throws {
+        for attempt in 1...10 {
+            do {
+                return try await self.storage.withTransaction { transaction in
+                    guard var row = try await transaction.server(branch) else { return }
+                    row.publicKey = key.text
+                    guard try await transaction.replaceServer(row) else { throw DataSyncError(.storageBusy, operation: "key") }
+                    try await transaction.appendAudit(
+                        AuditEntry(
+                            time: SyncEnvironment.program.wallTime(), actor: actor, action: "key.change",
+                            subject: "branch \(branch), key \(key.thumbprint)"))
+                }
+            } catch let error as DataSyncError where error.code == .storageBusy && attempt < 10 {
+                try await Task.sleep(for: .milliseconds(20 * attempt))
+            }
+        }
     }
 
     // MARK: - Asking

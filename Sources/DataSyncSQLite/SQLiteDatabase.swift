@@ -31,6 +31,7 @@ public struct SQLiteDatabase: SQLDatabase {
                 try database.execute(sql: "pragma synchronous = full")
                 database.add(function: Self.crc32)
             }
+            self.createPrivately()
             let queue = try DatabaseQueue(path: self.path, configuration: configuration)
             let version = try await queue.read { try String.fetchOne($0, sql: "select sqlite_version()") } ?? ""
             // STRICT tables came with 3.37: without them a column takes whatever it is given.
@@ -44,6 +45,13 @@ public struct SQLiteDatabase: SQLDatabase {
                 error.fault == .retry ? .storageUnavailable : .storageFailed, operation: "connect",
                 detail: "\(self.name) cannot be opened (error \(error.number): \(error.message)): does its folder exist, and may this user write there?")
         }
+    }
+
+    /// A file that is not there is created for this user alone; whom else it shall serve is said by `chmod`. SQLite gives the files beside it
+    /// the same mode. What cannot be created, SQLite says why.
+    private func createPrivately() {
+        let descriptor = open(self.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        if descriptor >= 0 { close(descriptor) }
     }
 
     /// ``CRC32/ofRow(key:payload:)`` of two columns, as MySQL has it built in.

@@ -45,23 +45,30 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         self.logger = logger
     }
 
-    /// Adds the seven routes below `group`: `v1/join`, `v1/open`, `v1/push`, `v1/pull`, `v1/acknowledge`, `v1/recover` and `v1/compare`.
+    /// Adds the eight routes below `group`: `v1/join`, `v1/open`, `v1/push`, `v1/pull`, `v1/acknowledge`, `v1/recover`, `v1/compare` and `v1/key`.
     public func add<Context: RequestContext>(to group: some RouterMethods<Context>) {
-        self.add("open", to: group) { (request: OpenRequest, branch) in try await self.hub.open(request, from: branch) }
-        self.add("push", to: group) { (request: PushRequest, branch) in try await self.hub.push(request, from: branch) }
-        self.add("pull", to: group) { (request: PullRequest, branch) in try await self.hub.pull(request, from: branch) }
-        self.add("acknowledge", to: group) { (request: AcknowledgeRequest, branch) in
-            try await self.hub.acknowledge(request, from: branch)
+        self.add("open", to: group) { (request: OpenRequest, caller) in try await self.hub.open(request, from: caller.branch) }
+        self.add("push", to: group) { (request: PushRequest, caller) in try await self.hub.push(request, from: caller.branch) }
+        self.add("pull", to: group) { (request: PullRequest, caller) in try await self.hub.pull(request, from: caller.branch) }
+        self.add("acknowledge", to: group) { (request: AcknowledgeRequest, caller) in
+            try await self.hub.acknowledge(request, from: caller.branch)
         }
-        self.add("recover", to: group) { (request: RecoverRequest, branch) in try await self.hub.recover(request, from: branch) }
-        self.add("compare", to: group) { (request: CompareRequest, branch) in try await self.hub.compare(request, from: branch) }
+        self.add("recover", to: group) { (request: RecoverRequest, caller) in try await self.hub.recover(request, from: caller.branch) }
+        self.add("key", to: group) { (request: KeyRequest, caller) in
+            let answer = try await self.enrolment.takeOffer(request, from: caller)
+            self.keys.forget(caller.branch)
+            return answer
+        }
+        self.add("compare", to: group) { (request: CompareRequest, caller) in try await self.hub.compare(request, from: caller.branch) }
         group.post("v1/join") { request, context in
             await self.respond("join", request, context) { body, token in
                 // The key that signed is the one that it brings: that it is the branch's is what the secret says.
                 let question = try JoinRequest(body: body)
                 let signed = SignedRequest(path: "/v1/join", body: body, session: nil)
-                return try await self.answer(token, signed, key: { _ in question.publicKey }) { caller in
+                let key = MachinePublicKey(text: question.publicKey)
+                return try await self.answer(token, signed, signsRefusals: false, key: { _, _ in key }) { caller in
                     let answer = try await self.enrolment.join(question, from: caller.branch)
+                    self.keys.forget(caller.branch)
                     self.logger.notice(
                         "branch joined", metadata: ["branch": "\(caller.branch)", "key": "\(MachinePublicKey(text: question.publicKey)?.thumbprint ?? "")"])
                     return answer.body
@@ -72,7 +79,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
 
     private func add<Question: WireMessage, Answer: WireMessage, Context: RequestContext>(
         _ name: StaticString, to group: some RouterMethods<Context>,
-        _ work: @escaping @Sendable (Question, ServerID) async throws -> Answer
+        _ work: @escaping @Sendable (Question, CloudIdentity.Caller) async throws -> Answer
     ) {
         group.post(RouterPath("v1/\(name)")) { request, context in
             let isCompressed = request.headers[.contentEncoding] != nil
@@ -80,7 +87,14 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
             return await self.respond(name, request, context) { body, token in
                 // What is signed is what was sent; the session that it was signed for is compared below.
                 let signed = SignedRequest(path: "/v1/\(name)", body: body, session: nil)
-                return try await self.answer(token, signed, key: self.publicKey(of:)) { caller in
+                // Who begins a session, or names another key, is looked up at this moment, wherever else the key has changed.
+                let isFresh = Question.self == OpenRequest.self || Question.self == KeyRequest.self
+                return try await self.answer(token, signed, key: { try await self.publicKey(of: $0, $1, isFresh: isFresh) }) { caller in
+                    if self.keys.isNext(caller.key, of: caller.branch) {
+                        try await self.enrolment.takeUse(of: caller.key, by: caller.branch)
+                        self.keys.forget(caller.branch)
+                    }
+                    try await self.noteTrust(of: caller)
                     guard !isCompressed || encoding?.lowercased() == "gzip" else {
                         throw DataSyncError(.peerInvalid, operation: "decode", detail: "the one encoding that is understood is gzip")
                     }
@@ -92,7 +106,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                     guard question.sessionOfRequest == caller.session else {
                         throw DataSyncError(.peerInvalid, operation: "session", detail: "the token was signed for another session")
                     }
-                    return try await self.gate.work { try await work(question, caller.branch).body }
+                    return try await self.gate.work { try await work(question, caller).body }
                 }
             }
         }
@@ -104,7 +118,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     private struct Reply {
         var status = 200
         var body: [UInt8]
-        var signature: String?
+        var signature: CloudIdentity.Signature?
         var retryAfter: Duration?
     }
 
@@ -136,8 +150,9 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     }
 
     /// Verifies who asks and signs what is answered, be it an answer or an error.
+    /// - Parameter signsRefusals: Whether who is not let in is told so by the cloud's key. A stranger is not.
     private func answer(
-        _ token: String?, _ request: SignedRequest, key: (ServerID) async throws -> String?,
+        _ token: String?, _ request: SignedRequest, signsRefusals: Bool = true, key: (ServerID, String) async throws -> MachinePublicKey?,
         _ work: (CloudIdentity.Caller) async throws -> [UInt8]
     ) async throws -> Reply {
         let caller: CloudIdentity.Caller
@@ -150,6 +165,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
             let body = try await work(caller)
             return Reply(body: body, signature: try await self.identity.sign(status: 200, body: body, to: caller))
         } catch let error as DataSyncError {
+            if error.code == .unauthorized, !signsRefusals { throw error }
             self.log(error, "request", branch: caller.branch)
             return try await self.signed(error, to: caller)
         }
@@ -163,14 +179,28 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
             signature: try await self.identity.sign(status: answer.status, body: body, to: caller), retryAfter: error.retryAfter)
     }
 
-    /// The stored key of a branch that may ask. Kept for a few seconds: a suspension is effective at once for writes,
-    /// which look at the row themselves.
-    private func publicKey(of branch: ServerID) async throws -> String? {
+    /// The stored key of a branch that has this thumbprint. Kept for a few seconds: everything else about a branch is looked at by what
+    /// it asks for, and who changes its key ends the sessions that were opened with the old one.
+    private func publicKey(of branch: ServerID, _ thumbprint: String, isFresh: Bool) async throws -> MachinePublicKey? {
         let now = self.environment.runningTime()
-        if let known = self.keys.key(of: branch, at: now) { return known }
-        let key = try await self.hub.storage.withTransaction(.snapshot) { try await $0.server(branch)?.publicKey }
-        if let key { self.keys.remember(key, of: branch, at: now) }
-        return key
+        if !isFresh, let known = self.keys.keys(of: branch, at: now)?.key(thumbprint) { return known }
+        let row = try await self.hub.storage.withTransaction(.snapshot) { try await $0.server(branch) }
+        guard let present = row?.publicKey.flatMap(MachinePublicKey.init(text:)) else {
+            self.keys.forget(branch)
+            return nil
+        }
+        let keys = BranchKeys(present: present, next: row?.nextKey.flatMap(MachinePublicKey.init(text:)), trusted: row?.cloudKeys)
+        self.keys.remember(keys, of: branch, at: now)
+        return keys.key(thumbprint)
+    }
+
+    /// Keeps what a branch says of the keys that it trusts, where that has changed: never while the cloud has its first key.
+    private func noteTrust(of caller: CloudIdentity.Caller) async throws {
+        guard let trusted = caller.trusted, let known = self.keys.trust(of: caller.branch) else { return }
+        let text = trusted.sorted().joined(separator: " ")
+        guard text != known.last, text.utf8.count <= 100, known.last != nil || trusted.count > 1 else { return }
+        try await self.enrolment.note(trusted: text, by: caller.branch)
+        self.keys.forget(caller.branch)
     }
 
     // MARK: - Bodies
@@ -202,8 +232,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     private func response(_ reply: Reply, acceptsGzip: Bool) -> Response {
         var headers: HTTPFields = [.contentType: "application/json", .cacheControl: "no-store"]
         if let signature = reply.signature {
-            headers[HTTPField.Name("datasync-answer")!] = signature
-            headers[HTTPField.Name("datasync-key")!] = self.identity.publicKey.text
+            headers[HTTPField.Name("datasync-answer")!] = signature.token
+            headers[HTTPField.Name("datasync-key")!] = signature.key.text
         }
         if let retryAfter = reply.retryAfter { headers[.retryAfter] = "\(max(1, retryAfter.components.seconds))" }
         var body = reply.body
@@ -244,24 +274,43 @@ public protocol CallerAddressContext: RequestContext {
     var callerAddress: String? { get }
 }
 
+/// The keys by which a branch may sign.
+private struct BranchKeys: Sendable {
+    var present: MachinePublicKey
+    /// Known, and not used yet.
+    var next: MachinePublicKey?
+    /// The cloud's keys that it knows, as it last said.
+    var trusted: String?
+
+    func key(_ thumbprint: String) -> MachinePublicKey? { [self.present, self.next].lazy.compactMap { $0 }.first { $0.thumbprint == thumbprint } }
+}
+
 /// The public keys that were asked for lately.
 private final class KeyCache: Sendable {
-    private let keys = Mutex<[ServerID: (key: String, until: Duration)]>([:])
+    private let keys = Mutex<[ServerID: (keys: BranchKeys, until: Duration)]>([:])
     private static let lifetime: Duration = .seconds(5)
 
-    func key(of branch: ServerID, at now: Duration) -> String? {
+    func keys(of branch: ServerID, at now: Duration) -> BranchKeys? {
         self.keys.withLock { keys in
             guard let known = keys[branch], known.until > now else { return nil }
-            return known.key
+            return known.keys
         }
     }
 
-    func remember(_ key: String, of branch: ServerID, at now: Duration) {
+    /// Whether `key` is known as the one that is to follow, however long ago that was looked up.
+    func isNext(_ key: MachinePublicKey, of branch: ServerID) -> Bool { self.keys.withLock { $0[branch]?.keys.next == key } }
+
+    /// What is known of the keys that a branch trusts; nil where nothing is.
+    func trust(of branch: ServerID) -> (last: String?, Void)? { self.keys.withLock { $0[branch].map { ($0.keys.trusted, ()) } } }
+
+    func remember(_ known: BranchKeys, of branch: ServerID, at now: Duration) {
         self.keys.withLock { keys in
             if keys.count >= 10_000 { keys.removeAll() }
-            keys[branch] = (key, now + Self.lifetime)
+            keys[branch] = (known, now + Self.lifetime)
         }
     }
+
+    func forget(_ branch: ServerID) { self.keys.withLock { $0[branch] = nil } }
 }
 
 /// Bounds what is in memory and at work at a time. What does not fit is sent away, with the time to come back.

@@ -215,7 +215,7 @@ extension StorageContract {
         await #expect(throws: DataSyncError.self) { try await storage.withTransaction { try await $0.insertServer(first) } }
         #expect(try await storage.withTransaction { try await $0.server(7) } == row)
         row.status = .active
-        row.publicKey = "key"
+        (row.publicKey, row.nextKey, row.cloudKeys) = ("key", "next key", "one two")
         row.joinDigest = nil
         let changed = row
         #expect(try await storage.withTransaction { try await $0.replaceServer(changed) })

@@ -9,7 +9,7 @@ extension Cloud {
     struct Branch: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Introduces branches, stops them, lists them.",
-            subcommands: [Add.self, List.self, Suspend.self, Resume.self, Token.self])
+            subcommands: [Add.self, List.self, Suspend.self, Resume.self, Token.self, Replace.self])
 
         struct Add: AsyncParsableCommand {
             static let configuration = CommandConfiguration(
@@ -28,13 +28,31 @@ extension Cloud {
 
         struct Token: AsyncParsableCommand {
             static let configuration = CommandConfiguration(
-                abstract: "Prints a new join token for a branch that has not joined; the old one is worth nothing then.")
+                abstract: "Prints a new join token; the old one is worth nothing then.",
+                discussion: "For a branch that has not joined, or one that joins again with the key that it has.")
             @OptionGroup var options: GlobalOptions
             @Argument(help: "The branch's number.") var id: Int32
 
             func run() async throws {
                 try await withEnrolment(options) { enrolment in
                     show(try await enrolment.renewToken(of: ServerID(rawValue: id), actor: currentActor()))
+                }
+            }
+        }
+
+        struct Replace: AsyncParsableCommand {
+            static let configuration = CommandConfiguration(
+                abstract: "Shuts out the machine of a branch, which was lost or stolen, and prints a join token for another one.",
+                discussion: """
+                    The old key is worth nothing from now on. What the branch has sent stays; the new machine fetches what it had out of the log, \
+                    and begins its numbers in a new epoch.
+                    """)
+            @OptionGroup var options: GlobalOptions
+            @Argument(help: "The branch's number.") var id: Int32
+
+            func run() async throws {
+                try await withEnrolment(options) { enrolment in
+                    show(try await enrolment.replace(ServerID(rawValue: id), actor: currentActor()))
                 }
             }
         }
@@ -116,6 +134,7 @@ func branchJSON(_ branch: ServerRow) -> String {
         writer.member("name", branch.name)
         writer.member("status", branch.status.rawValue)
         if let key = branch.publicKey { writer.member("public_key", key) }
+        if let key = branch.nextKey { writer.member("next_key", key) }
         if let version = branch.version { writer.member("software", version) }
         writer.member("epoch", branch.epoch)
         writer.member("session", branch.session)

@@ -9,7 +9,7 @@ struct Cloud: AsyncParsableCommand, ProgramChoice {
         commandName: "datasync-cloud", abstract: "The cloud side of DataSync: takes in what branches send, and hands out what is for them.",
         version: DataSyncVersion.current,
         subcommands: [
-            Init.self, Serve.self, Restored.self, Branch.self, Status.self, Dead.self, Put.self, TypesCommand<Cloud>.self, ConfigCommand<Cloud>.self,
+            Init.self, Serve.self, Restored.self, Branch.self, Key.self, Status.self, Dead.self, Put.self, TypesCommand<Cloud>.self, ConfigCommand<Cloud>.self,
             GrantsCommand<Cloud>.self, AuditCommand<Cloud>.self,
         ])
 }

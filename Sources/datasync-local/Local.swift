@@ -9,7 +9,8 @@ struct Local: AsyncParsableCommand, ProgramChoice {
         commandName: "datasync-local", abstract: "The branch side of DataSync: carries records between this branch's database and the cloud.",
         version: DataSyncVersion.current,
         subcommands: [
-            Init.self, Join.self, Run.self, Sync.self, Reconcile.self, Status.self, Put.self, Dead.self, TypesCommand<Local>.self, ConfigCommand<Local>.self,
+            Init.self, Join.self, Key.self, Run.self, Sync.self, Reconcile.self, Status.self, Put.self, Dead.self, TypesCommand<Local>.self,
+            ConfigCommand<Local>.self,
             GrantsCommand<Local>.self, AuditCommand<Local>.self,
         ])
 }

@@ -99,8 +99,8 @@ func aWrongJoinTokenIsRefused(what: String) async throws {
     let answer = JoinAnswer(name: "b", epoch: 1, cloudPublicKey: trueKey.publicKey.text).body
     try await fake.serve { question in
         let request = try JoinRequest(body: question.request.body)
-        let caller = try await CloudIdentity(key: fake.key).verify(question.token, of: question.request) { _ in request.publicKey }
-        let signature = try await CloudIdentity(key: fake.key).sign(status: 200, body: answer, to: caller)
+        let caller = try await CloudIdentity(key: fake.key).verify(question.token, of: question.request) { _, _ in MachinePublicKey(text: request.publicKey) }
+        let signature = try await CloudIdentity(key: fake.key).sign(status: 200, body: answer, to: caller).token
         return FakeCloud.response(
             200, answer, headers: [.init("datasync-answer")!: signature, .init("datasync-key")!: trueKey.publicKey.text])
     } _: { port async throws in

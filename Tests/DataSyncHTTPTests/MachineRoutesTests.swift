@@ -13,7 +13,7 @@ import Testing
 // What the cloud says to requests of every kind, without a socket.
 
 extension NoteCloud {
-    fileprivate func test(_ body: @Sendable (any TestClientProtocol) async throws -> Void) async throws {
+    func test(_ body: @Sendable (any TestClientProtocol) async throws -> Void) async throws {
         try await self.application().test(.router, body)
     }
 }
@@ -68,8 +68,8 @@ func aForgedRequestIsRefusedAndToldNothing(forgery: Forgery) async throws {
     case .startOfTime: (claims.issued, claims.expires) = (.min, .min + 30)
     case .wholeOfTime: (claims.issued, claims.expires) = (.min, .max)
     case .answerToken:
-        let caller = CloudIdentity.Caller(branch: 7, id: "0123456789", session: nil)
-        token = try await CloudIdentity(key: branch.key).sign(status: 200, body: body, to: caller)
+        let caller = CloudIdentity.Caller(branch: 7, id: "0123456789", session: nil, key: branch.key.publicKey, trusted: nil)
+        token = try await CloudIdentity(key: branch.key).sign(status: 200, body: body, to: caller).token
     case .basicAuthorization: headers[.authorization] = "Basic ZGF0YTpzeW5j"
     }
     let isMadeAbove: Set<Forgery> = [

@@ -75,8 +75,8 @@ func aTamperedAnswerIsNoAnswer(tampering: Tampering) async throws {
         case .anotherKey: return try await fake.answer(question, body: body, key: try MachineKey.generate())
         case .anotherRequest: return FakeCloud.response(200, body, headers: earlier.withLock { $0 ?? [:] })
         case .anotherBranch:
-            let caller = CloudIdentity.Caller(branch: 8, id: try await fake.caller(of: question).id, session: nil)
-            let signature = try await CloudIdentity(key: fake.key).sign(status: 200, body: body, to: caller)
+            let caller = CloudIdentity.Caller(branch: 8, id: try await fake.caller(of: question).id, session: nil, key: fake.branch.key.publicKey, trusted: nil)
+            let signature = try await CloudIdentity(key: fake.key).sign(status: 200, body: body, to: caller).token
             return FakeCloud.response(200, body, headers: [name: signature])
         case .changedBody:
             let text = String(decoding: body, as: UTF8.self).replacing("\"number\":1", with: "\"number\":2")

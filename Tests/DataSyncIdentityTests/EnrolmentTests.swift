@@ -34,6 +34,14 @@ private struct Office: Sendable {
         try await self.storage.withTransaction(.snapshot) { try await $0.server(id) }
     }
 
+    /// What the audit says.
+    func audit() async throws -> [String] {
+        #expect(try await self.storage.verifyAudit().fault == nil)
+        return try await self.storage.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 100) }.map {
+            "\($0.entry.action) \($0.entry.subject)"
+        }
+    }
+
     func join(_ token: JoinToken, _ key: MachineKey, from branch: ServerID? = nil) async throws -> JoinAnswer {
         try await self.enrolment.join(
             JoinRequest(secret: token.secret, publicKey: key.publicKey.text, software: "test 1"), from: branch ?? token.server)
@@ -75,6 +83,11 @@ private struct Office: Sendable {
     let thief = try MachineKey.generate()
     await office.expectRefusal { _ = try await office.join(token, thief) }
     #expect(try await office.row()?.publicKey == key.publicKey.text)
+    // Each that came with another key is told of, with its fingerprint.
+    #expect(
+        try await office.audit() == [
+            "branch.add branch 7", "branch.join branch 7, key \(key.publicKey)", "branch.join.second_key branch 7, key \(thief.publicKey)",
+        ])
 }
 
 @Test func twoKeysThatComeAtOnceDoNotBothJoin() async throws {
@@ -153,6 +166,53 @@ private struct Office: Sendable {
     #expect(try await office.join(token, key).name == "a")
 }
 
+@Test func aBranchThatHasJoinedJoinsAgainWithItsKeyAlone() async throws {
+    let office = try Office()
+    let key = try MachineKey.generate()
+    _ = try await office.join(try await office.enrolment.add(7, name: "a", actor: "ada"), key)
+    let token = try await office.enrolment.renewToken(of: 7, actor: "ada")
+    let thief = try MachineKey.generate()
+    await office.expectRefusal { _ = try await office.join(token, thief) }
+    #expect(try await office.join(token, key).epoch == 1)
+    #expect(try await office.row()?.publicKey == key.publicKey.text)
+}
+
+@Test func aReplacedBranchJoinsWithAnotherKeyInANewEpoch() async throws {
+    let office = try Office()
+    let first = try await office.enrolment.add(7, name: "a", actor: "ada")
+    await office.expectRefusal(.invalidState) { _ = try await office.enrolment.replace(7, actor: "ada") }
+    let (old, new) = (try MachineKey.generate(), try MachineKey.generate())
+    _ = try await office.join(first, old)
+    let before = try #require(try await office.row())
+    let token = try await office.enrolment.replace(7, actor: "ada")
+    let shutOut = try #require(try await office.row())
+    #expect(shutOut.status == .invited)
+    #expect(shutOut.publicKey == nil)
+    #expect(shutOut.session == before.session + 1)
+    // The first token is worth nothing, and the key that was shut out does not come back by the second.
+    await office.expectRefusal { _ = try await office.join(first, new) }
+    await office.expectRefusal { _ = try await office.join(token, old) }
+    #expect(try await office.row() == shutOut)
+    let answer = try await office.join(token, new)
+    #expect(answer.epoch == 2)
+    let row = try #require(try await office.row())
+    #expect(row.status == .active)
+    #expect(row.publicKey == new.publicKey.text)
+    #expect(row.nextKey == nil)
+    #expect(try await office.audit().map { $0.prefix { $0 != " " } } == ["branch.add", "branch.join", "branch.replace", "branch.join"])
+    await office.expectRefusal(.notFound) { _ = try await office.enrolment.replace(9, actor: "ada") }
+}
+
+/// A suspended branch may be replaced: its machine was stolen, and it was stopped at once.
+@Test func aSuspendedBranchIsReplaced() async throws {
+    let office = try Office()
+    _ = try await office.join(try await office.enrolment.add(7, name: "a", actor: "ada"), try MachineKey.generate())
+    try await office.enrolment.suspend(7, actor: "ada")
+    let token = try await office.enrolment.replace(7, actor: "ada")
+    #expect(try await office.join(token, try MachineKey.generate()).epoch == 2)
+    #expect(try await office.row()?.status == .active)
+}
+
 @Test func whatCannotBeIntroducedIsRefused() async throws {
     let office = try Office()
     _ = try await office.enrolment.add(7, name: "a", actor: "ada")
@@ -197,6 +257,7 @@ func whatIsNoJoinTokenIsRefusedWithoutBeingShown(text: String) {
     var dumped = ""
     dump((token, request), to: &dumped)
     for text in [
-        dumped, "\(Mirror(reflecting: token).children.map(\.value))", "\(token)", String(reflecting: token), "\([token])", "\(request)", String(reflecting: request), "\([request])", "\(Optional(request) as Any)",
+        dumped, "\(Mirror(reflecting: token).children.map(\.value))", "\(token)", String(reflecting: token), "\([token])", "\(request)",
+        String(reflecting: request), "\([request])", "\(Optional(request) as Any)",
     ] { #expect(!text.contains("0123456789abcdef"), "\(text)") }
 }

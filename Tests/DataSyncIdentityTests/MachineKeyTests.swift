@@ -12,7 +12,7 @@ private final class TemporaryFolder: Sendable {
 
     init() throws {
         self.url = FileManager.default.temporaryDirectory.appending(path: "datasync-keys-\(UUID())")
-        try FileManager.default.createDirectory(at: self.url, withIntermediateDirectories: true)
+        try FileManager.default.createDirectory(at: self.url, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     }
 
     deinit { try? FileManager.default.removeItem(at: self.url) }
@@ -147,4 +147,35 @@ func aKeyThatOnlyItsUserCanReadIsTaken(mode: mode_t) throws {
     #expect(dumped.contains("(secret)"))
     #expect(!dumped.contains("PrivateKey"))
     #expect(dumped.contains(key.publicKey.thumbprint))
+}
+
+@Test(arguments: [(0o775, false), (0o757, false), (0o777, false), (0o1777, true), (0o755, true), (0o700, true), (0o500, true)] as [(mode_t, Bool)])
+func aKeyInAFolderThatOthersCanWriteIsRefused(mode: mode_t, isTaken: Bool) throws {
+    let folder = try TemporaryFolder()
+    try MachineKey.generate().write(to: folder.path("key.pem"))
+    #expect(chmod(folder.url.path, mode) == 0)
+    defer { chmod(folder.url.path, 0o700) }
+    do {
+        _ = try MachineKey(file: folder.path("key.pem"))
+        #expect(isTaken)
+    } catch {
+        #expect(!isTaken)
+        #expect(error.code == .invalidConfiguration)
+        #expect(error.detail?.contains("chmod go-w") == true)
+    }
+}
+
+@Test func theNextKeyTakesThePlaceOfTheOneBeforeIt() throws {
+    let folder = try TemporaryFolder()
+    let (first, second) = (try MachineKey.generate(), try MachineKey.generate())
+    let path = folder.path("key.pem")
+    try first.write(to: path)
+    #expect(throws: DataSyncError.self) { try MachineKey.putNextInPlace(of: path) }
+    #expect(try MachineKey(file: path).publicKey == first.publicKey)
+    try second.write(to: MachineKey.nextFile(of: path))
+    #expect(try MachineKey(file: path).publicKey == first.publicKey)
+    try MachineKey.putNextInPlace(of: path)
+    #expect(try MachineKey(file: path).publicKey == second.publicKey)
+    #expect(try folder.mode("key.pem") == 0o600)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path) == ["key.pem"])
 }

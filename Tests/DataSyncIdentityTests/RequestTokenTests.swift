@@ -21,7 +21,7 @@ private struct Pair: Sendable {
     }
 
     func verify(_ token: String?, _ request: SignedRequest) async throws -> CloudIdentity.Caller {
-        try await self.cloud.verify(token, of: request) { $0 == 7 ? self.branchKey.publicKey.text : nil }
+        try await self.cloud.verify(token, of: request) { branch, _ in branch == 7 ? self.branchKey.publicKey : nil }
     }
 }
 
@@ -60,7 +60,7 @@ private let request = SignedRequest(path: "/v1/push", body: Array("body".utf8), 
     let (token, id) = try await pair.branch.sign(request)
     let caller = try await pair.verify(token, request)
     let body = Array("answer".utf8)
-    let signature = try await pair.cloud.sign(status: 200, body: body, to: caller)
+    let signature = try await pair.cloud.sign(status: 200, body: body, to: caller).token
     try await pair.branch.verify(signature, status: 200, body: body, request: id)
     let refusals: [@Sendable () async throws -> Void] = [
         { try await pair.branch.verify(signature, status: 201, body: body, request: id) },
@@ -94,7 +94,7 @@ func aWrongClockIsPutRightByTheCloudsAnswer(seconds: Int64) async throws {
     let caller = try #require(skewed?.caller)
     #expect(skewed?.error.code == .clockSkew)
     #expect(caller.branch == 7)
-    let signature = try await pair.cloud.sign(status: 401, body: [], to: caller)
+    let signature = try await pair.cloud.sign(status: 401, body: [], to: caller).token
     try await pair.branch.verify(signature, status: 401, body: [], request: id)
     #expect(pair.branch.clockOffsetMilliseconds == 0)
     #expect(abs(pair.branch.adoptCloudTime() + seconds * 1_000) < 60_000)

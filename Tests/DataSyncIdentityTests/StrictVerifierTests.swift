@@ -218,8 +218,8 @@ func aClaimThatIsNotExactlyRightIsRefused(claim: Claim) async throws {
 
 @Test func anAnswerIsNoRequestAndARequestNoAnswer() async throws {
     let forge = TokenForge()
-    let caller = CloudIdentity.Caller(branch: 7, id: "0123456789abcdef", session: nil)
-    let answer = try await CloudIdentity(key: forge.machine).sign(status: 200, body: [], to: caller)
+    let caller = CloudIdentity.Caller(branch: 7, id: "0123456789abcdef", session: nil, key: forge.machine.publicKey, trusted: nil)
+    let answer = try await CloudIdentity(key: forge.machine).sign(status: 200, body: [], to: caller).token
     await forge.expectRefusal(answer, now: SyncEnvironment.system.wallTime() / 1_000)
     let cloud = try MachineKey.generate()
     let branch = BranchIdentity(branch: 7, key: forge.machine, cloudKey: cloud.publicKey)

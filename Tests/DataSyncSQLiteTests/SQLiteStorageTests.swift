@@ -14,6 +14,27 @@ func makeSQLiteStorage() async throws -> SQLStorage {
     return storage
 }
 
+private func mode(_ path: String) throws -> Int {
+    try #require(try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int)
+}
+
+@Test func aNewFileIsForItsUserAlone() async throws {
+    let path = FileManager.default.temporaryDirectory.appending(path: "datasync-\(UUID()).sqlite").path
+    let storage = SQLStorage(SQLiteDatabase(path: path), connectionsMax: 2, waitMax: .seconds(30))
+    try await storage.migrate()
+    #expect(try mode(path) == 0o600)
+    #expect(try mode(path + "-wal") == 0o600)
+    // Whoever wants applications of a group to write it, says so, and that stays.
+    try FileManager.default.setAttributes([.posixPermissions: 0o660], ofItemAtPath: path)
+    try await storage.withTransaction { try await $0.putSetting("a", "1") }
+    await storage.close()
+    let again = SQLStorage(SQLiteDatabase(path: path), connectionsMax: 2, waitMax: .seconds(30))
+    #expect(try await again.withTransaction { try await $0.setting("a") } == "1")
+    #expect(try mode(path) == 0o660)
+    await again.close()
+    try FileManager.default.removeItem(atPath: path)
+}
+
 @Test("SQLite storage", arguments: StorageContract<SQLStorage>.Case.allCases)
 func sqlite(_ testCase: StorageContract<SQLStorage>.Case) async throws {
     try await StorageContract(

@@ -11,12 +11,14 @@ import Yams
         JoinRequest.self, JoinAnswer.self, OpenRequest.self, OpenAnswer.self, PushRequest.self, PushAnswer.self, PullRequest.self, PullAnswer.self,
         AcknowledgeRequest.self, ErrorAnswer.self, RecoverRequest.self, RecoverAnswer.self, RecoverRequest.self, RecoverAnswer.self,
         CompareRequest.self, CompareAnswer.self,
+        KeyRequest.self,
     ]
 
     private static let messages: [String: (request: any WireMessage.Type, answer: any WireMessage.Type)] = [
         "join": (JoinRequest.self, JoinAnswer.self), "open": (OpenRequest.self, OpenAnswer.self), "push": (PushRequest.self, PushAnswer.self),
         "pull": (PullRequest.self, PullAnswer.self), "acknowledge": (AcknowledgeRequest.self, AcknowledgeAnswer.self),
         "recover": (RecoverRequest.self, RecoverAnswer.self), "compare": (CompareRequest.self, CompareAnswer.self),
+        "key": (KeyRequest.self, KeyAnswer.self),
     ]
 
     /// The JSON blocks of the protocol that are messages: all but those of the section about payloads.

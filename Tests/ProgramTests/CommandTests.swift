@@ -180,6 +180,78 @@ extension WithPrograms {
             }
         }
 
+        @Test func aRunningAgentGoesOnWithAnotherKey() async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                let cloud = try desk.open()
+                defer { cloud.stop() }
+                let agent = try desk.start(.local, "run")
+                defer { agent.stop() }
+                try agent.waitUntilReady()
+                let old = try desk.run(.local, "key", "show").lastLine
+                let rotation = try desk.run(.local, "key", "rotate")
+                #expect(rotation.status == 0, "\(rotation.complaints)")
+                let new = try desk.run(.local, "key", "show").lastLine
+                #expect(new != old)
+                try await desk.insert((1, "item:1", "{\"upsert\":{\"id\":1,\"name\":\"soap\"}}"))
+                try await desk.eventually("what was written afterwards has arrived") { try await desk.count("cloud", "select count(*) from item") == 1 }
+                #expect(agent.isRunning)
+                let list = try desk.run(.cloud, "branch", "list").output
+                #expect(list.contains(new) && !list.contains(old))
+                #expect(try desk.run(.cloud, "audit", "list").output.contains("branch.key.change  branch 7, key \(new)"))
+                #expect(try desk.run(.local, "audit", "list").output.contains("key.change  branch 7, key \(new)"))
+                #expect(try FileManager.default.attributesOfItem(atPath: folder.appending(path: "datasync.key").path)[.posixPermissions] as? Int == 0o600)
+            }
+        }
+
+        /// The machine is gone with its database and its key. The new one begins with empty tables.
+        @Test func aLostBranchIsReplacedAndFetchesWhatItHad() async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                let cloud = try desk.open()
+                defer { cloud.stop() }
+                try await desk.insert((1, "item:1", "{\"upsert\":{\"id\":1,\"name\":\"soap\"}}"), (1, "item:2", "{\"upsert\":{\"id\":2,\"name\":\"tea\"}}"))
+                #expect(try desk.run(.local, "sync").status == 0)
+                #expect(try desk.run(.cloud, "put", "--type", "item", "--key", "item:3", input: "{\"upsert\":{\"id\":3,\"name\":\"salt\"}}").status == 0)
+                #expect(try desk.run(.local, "sync").status == 0)
+                // The thief has all of it, and a record that was not sent.
+                for name in try FileManager.default.contentsOfDirectory(atPath: folder.path)
+                where name.hasPrefix("branch.sqlite") || name == "datasync-local.yaml" {
+                    try FileManager.default.copyItem(at: folder.appending(path: name), to: folder.appending(path: "stolen-\(name)"))
+                    try FileManager.default.removeItem(at: folder.appending(path: name))
+                }
+                try FileManager.default.copyItem(at: folder.appending(path: "datasync.key"), to: folder.appending(path: "stolen.key"))
+                try FileManager.default.removeItem(at: folder.appending(path: "datasync.key"))
+                try FileManager.default.copyItem(at: folder.appending(path: "stolen-datasync-local.yaml"), to: folder.appending(path: "datasync-local.yaml"))
+                let token = try desk.run(.cloud, "branch", "replace", "7").lastLine
+                func steal(_ arguments: String...) throws -> CommandResult {
+                    let options = ["--storage", "sqlite:./stolen-branch.sqlite", "--set", "identity.key_file=./stolen.key"]
+                    return try CommandResult.of("\(Programs.folder)/datasync-local", arguments + options, in: folder)
+                }
+                #expect(try steal("sync").status != 0)
+
+                try await desk.database("branch") { connection in
+                    _ = try await connection.execute("create table item (id bigint not null primary key, name varchar(20) not null)", [])
+                }
+                #expect(try desk.run(.local, "init").status == 0)
+                let join = try desk.run(.local, "join", input: token)
+                #expect(join.status == 0, "\(join.complaints)")
+                let first = try desk.run(.local, "sync")
+                #expect(first.status == 0, "\(first.complaints)")
+                #expect(try await desk.count("branch", "select count(*) from item where name in ('soap', 'tea', 'salt')") == 3)
+                // It writes in a new epoch: what it has in common with the old one is changed, and what is new arrives.
+                try await desk.insert((1, "item:1", "{\"upsert\":{\"id\":1,\"name\":\"soap 2\"}}"), (1, "item:4", "{\"upsert\":{\"id\":4,\"name\":\"rice\"}}"))
+                #expect(try desk.run(.local, "sync").status == 0)
+                #expect(try await desk.count("cloud", "select count(*) from item where name in ('soap 2', 'tea', 'salt', 'rice')") == 4)
+                #expect(try await desk.count("cloud", "select count(*) from sync_log where epoch = 1 and origin = 7") == 2)
+                #expect(try await desk.count("cloud", "select count(*) from sync_log where epoch = 2 and origin = 7") == 2)
+                #expect(try await desk.count("branch", "select count(*) from sync_data where state = 0") == 0)
+                let late = try steal("sync")
+                #expect(late.status == 69, "\(late.status) \(late.complaints)")
+                #expect(try await desk.count("cloud", "select count(*) from item") == 4)
+            }
+        }
+
         @Test func typesAreDraftedSamplesWrittenAndGrantsPrinted() async throws {
             try await Programs.withFolder { folder in
                 let desk = try await Desk(in: folder)

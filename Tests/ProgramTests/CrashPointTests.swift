@@ -7,9 +7,18 @@ extension WithPrograms {
     /// The programs end at places that are chosen, not hit by chance.
     @Suite struct CrashPointTests {
         @Test func everyPointIsWalked() {
-            #expect(CrashWalk.points.union(JoinWalk.points) == Set(CrashPoint.allCases))
-            #expect(CrashWalk.points.isDisjoint(with: JoinWalk.points))
+            let walks = [CrashWalk.points, JoinWalk.points, KeyWalk.points]
+            #expect(walks.reduce([]) { $0.union($1) } == Set(CrashPoint.allCases))
+            #expect(walks.map(\.count).reduce(0, +) == CrashPoint.allCases.count)
             #expect(CrashPoint.allCases.count >= 40)
+        }
+
+        @Test func aKeyIsChangedAndAMachineReplacedWhereverAProgramEnds() async throws {
+            try await Programs.withFolder { folder in
+                var walk = try await KeyWalk(in: folder)
+                try await walk.run()
+                #expect(Set(walk.hits.keys) == KeyWalk.points)
+            }
         }
 
         /// On which kind of database; both share the passes if nothing is said.
@@ -27,6 +36,9 @@ extension WithPrograms {
                     var join = try await JoinWalk(round: round, in: folder.appending(path: "join\(round)"), server: isOnServer ? server : nil)
                     try await join.run()
                     hits.merge(join.hits, uniquingKeysWith: +)
+                    var keys = try await KeyWalk(in: folder.appending(path: "keys\(round)"))
+                    try await keys.run()
+                    hits.merge(keys.hits, uniquingKeysWith: +)
                 }
                 var walks: [CrashWalk] = []
                 if let server {

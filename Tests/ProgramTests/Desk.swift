@@ -33,7 +33,8 @@ struct Desk {
         self.folder = folder
         self.port = try freePort()
         let common = "log:\n  format: json\nlimits:\n" + limits.map { "  \($0)\n" }.joined() + Self.types
-        try self.write("storage:\n  url: sqlite:./cloud.sqlite\nhttp:\n  port: \(self.port)\n" + common, to: "datasync-cloud.yaml")
+        try self.write(
+            "storage:\n  url: sqlite:./cloud.sqlite\nidentity:\n  key_file: ./cloud.key\nhttp:\n  port: \(self.port)\n" + common, to: "datasync-cloud.yaml")
         try self.write(
             "storage:\n  url: \(branchURL)\ncloud:\n  url: http://127.0.0.1:\(self.port)\nschedule:\n  interval: 200ms\n\(local)" + common,
             to: "datasync-local.yaml")

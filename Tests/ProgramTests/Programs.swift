@@ -28,7 +28,7 @@ enum Programs {
     /// wants to know why.
     static func withFolder<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
         let folder = URL(filePath: "/tmp/ds-\(UUID().uuidString.prefix(8).lowercased())")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         let result = try await body(folder)
         try? FileManager.default.removeItem(at: folder)
         return result

@@ -32,6 +32,11 @@ public struct ServerRow: Hashable, Sendable {
     public var status: Status
     /// The Ed25519 public key in base64url, once it has joined.
     public var publicKey: String?
+    /// The one that is to follow it, and is as good as it until it is first used. Of a branch whose machine was replaced, until it joins,
+    /// the one that was shut out.
+    public var nextKey: String?
+    /// Of a branch: the thumbprints of the cloud's keys that it takes answers by, as it last said; nil until it knew another than the first.
+    public var cloudKeys: String?
     /// The SHA-256 of the join token's secret, in hex, until it is used.
     public var joinDigest: String?
     /// Milliseconds since 1970.
@@ -81,7 +86,7 @@ public struct ServerRow: Hashable, Sendable {
     }
 
     public init(
-        id: ServerID, name: String, status: Status, publicKey: String? = nil, joinDigest: String? = nil,
+        id: ServerID, name: String, status: Status, publicKey: String? = nil, nextKey: String? = nil, cloudKeys: String? = nil, joinDigest: String? = nil,
         joinExpires: Int64 = 0, epoch: Int32 = 1, session: Int64 = 0, nonce: String? = nil, operation: Int64 = 0,
         version: String? = nil, lastSeen: Int64 = 0, host: String? = nil, hostBefore: String? = nil, takeovers: Int = 0, takeoverTime: Int64 = 0
     ) {
@@ -89,6 +94,8 @@ public struct ServerRow: Hashable, Sendable {
         self.name = name
         self.status = status
         self.publicKey = publicKey
+        self.nextKey = nextKey
+        self.cloudKeys = cloudKeys
         self.joinDigest = joinDigest
         self.joinExpires = joinExpires
         self.epoch = epoch

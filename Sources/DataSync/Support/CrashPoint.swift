@@ -63,6 +63,15 @@ package enum CrashPoint: String, CaseIterable, Sendable {
     case joinBeforeCommit = "branch.join.before_commit"
     case joinAfterCommit = "branch.join.after_commit"
 
+    /// The next key is written, and the cloud has not heard of it.
+    case keyWritten = "branch.key.written"
+    /// The cloud knows the next key, and the branch still signs by the old one.
+    case keyOffered = "branch.key.offered"
+    /// The next key is in the place of the old one, and was not used.
+    case keyInPlace = "branch.key.in_place"
+    /// The cloud takes the new key alone, and the branch's database does not say so.
+    case keyUsed = "branch.key.used"
+
     // MARK: - A branch: trying again, and what people decide
 
     case retryBeforeGuard = "branch.retry.before_guard"
@@ -123,6 +132,19 @@ package enum CrashPoint: String, CaseIterable, Sendable {
     case inviteAfterCommit = "cloud.invite.after_commit"
     case enrolBeforeCommit = "cloud.enrol.before_commit"
     case enrolAfterCommit = "cloud.enrol.after_commit"
+    case offerBeforeCommit = "cloud.key_offer.before_commit"
+    case offerAfterCommit = "cloud.key_offer.after_commit"
+    case keyChangeBeforeCommit = "cloud.key_change.before_commit"
+    case keyChangeAfterCommit = "cloud.key_change.after_commit"
+    /// The cloud's next key is written, and nobody knows it.
+    case cloudNextKeyWritten = "cloud.next_key.written"
+    case cloudKeyBeforeCommit = "cloud.next_key.before_commit"
+    case cloudKeyAfterCommit = "cloud.next_key.after_commit"
+    /// The cloud's next key is in the place of the one before it.
+    case cloudKeyInPlace = "cloud.next_key.in_place"
+    case replaceBeforeCommit = "cloud.replace.before_commit"
+    /// The old machine is shut out, and nobody has seen the token for the new one.
+    case replaceAfterCommit = "cloud.replace.after_commit"
     /// All requests are answered, and the database is still open.
     case cloudShutdown = "cloud.shutdown.before_close"
     /// The cloud's key is written, and its row in `sync_server` is not.

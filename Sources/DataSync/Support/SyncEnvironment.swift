@@ -48,7 +48,7 @@ public struct SyncEnvironment: Sendable {
     }
 
     /// A number from 0 up to 1.
-    func jitter() -> Double { Double(self.random() >> 11) / Double(1 << 53) }
+    package func jitter() -> Double { Double(self.random() >> 11) / Double(1 << 53) }
 }
 
 extension SyncEnvironment: RandomNumberGenerator {

@@ -29,6 +29,8 @@ struct Migration: Sendable {
                   name {name} not null,
                   status {name} not null,
                   public_key {name},
+                  next_key {name},
+                  cloud_keys {name},
                   join_digest {name},
                   join_expires {bigint} not null default 0,
                   epoch {int} not null default 1,

@@ -2,7 +2,7 @@ public import DataSync
 
 extension SQLTransaction: ServerTable {
     private static let columns =
-        "id, name, status, public_key, join_digest, join_expires, epoch, session, nonce, op, version, last_seen, host, host_before, takeovers, takeover_time"
+        "id, name, status, public_key, next_key, cloud_keys, join_digest, join_expires, epoch, session, nonce, op, version, last_seen, host, host_before, takeovers, takeover_time"
 
     private static func server(_ row: SQLRow) throws -> ServerRow {
         guard let status = ServerRow.Status(rawValue: try row.text(2)) else {
@@ -10,11 +10,11 @@ extension SQLTransaction: ServerTable {
         }
         return ServerRow(
             id: try row.server(0), name: try row.text(1), status: status,
-            publicKey: try row.optionalText(3), joinDigest: try row.optionalText(4), joinExpires: try row.int(5),
-            epoch: try row.int(6, as: Int32.self), session: try row.int(7), nonce: try row.optionalText(8),
-            operation: try row.int(9), version: try row.optionalText(10), lastSeen: try row.int(11), host: try row.optionalText(12),
-            hostBefore: try row.optionalText(13),
-            takeovers: try row.int(14, as: Int.self), takeoverTime: try row.int(15))
+            publicKey: try row.optionalText(3), nextKey: try row.optionalText(4), cloudKeys: try row.optionalText(5),
+            joinDigest: try row.optionalText(6), joinExpires: try row.int(7), epoch: try row.int(8, as: Int32.self), session: try row.int(9),
+            nonce: try row.optionalText(10), operation: try row.int(11), version: try row.optionalText(12), lastSeen: try row.int(13),
+            host: try row.optionalText(14), hostBefore: try row.optionalText(15), takeovers: try row.int(16, as: Int.self),
+            takeoverTime: try row.int(17))
     }
 
     public func server(_ id: ServerID) async throws -> ServerRow? {
@@ -32,13 +32,13 @@ extension SQLTransaction: ServerTable {
         }
         try await self.write(
             "insertServer",
-            "insert into sync_server (\(Self.columns)) values (\(SQLDialect.placeholders(16)))",
+            "insert into sync_server (\(Self.columns)) values (\(SQLDialect.placeholders(18)))",
             [.int(row.id.rawValue)] + self.values(row) + [.int(row.operation), .text(row.version), .int(row.lastSeen)] + self.hostValues(row))
     }
 
     public func replaceServer(_ row: ServerRow) async throws -> Bool {
         let sql = """
-            update sync_server set name = ?, status = ?, public_key = ?, join_digest = ?, join_expires = ?, epoch = ?,
+            update sync_server set name = ?, status = ?, public_key = ?, next_key = ?, cloud_keys = ?, join_digest = ?, join_expires = ?, epoch = ?,
               session = ?, nonce = ?, version = ?, last_seen = ?, host = ?, host_before = ?, takeovers = ?, takeover_time = ?, op = op + 1
             where id = ? and op = ?
             """
@@ -53,7 +53,8 @@ extension SQLTransaction: ServerTable {
     /// From the name to the nonce.
     private func values(_ row: ServerRow) -> [SQLValue] {
         [
-            .text(row.name), .text(row.status.rawValue), .text(row.publicKey), .text(row.joinDigest), .int(row.joinExpires),
+            .text(row.name), .text(row.status.rawValue), .text(row.publicKey), .text(row.nextKey), .text(row.cloudKeys), .text(row.joinDigest),
+            .int(row.joinExpires),
             .int(row.epoch), .int(row.session), .text(row.nonce),
         ]
     }

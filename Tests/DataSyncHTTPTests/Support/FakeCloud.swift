@@ -27,7 +27,7 @@ struct FakeCloud: Sendable {
 
     /// Who asks, if the token fits the question.
     func caller(of question: Question) async throws -> CloudIdentity.Caller {
-        try await CloudIdentity(key: self.key).verify(question.token, of: question.request) { _ in self.branch.key.publicKey.text }
+        try await CloudIdentity(key: self.key).verify(question.token, of: question.request) { _, _ in self.branch.key.publicKey }
     }
 
     /// An answer that is signed as it should be, unless the arguments say otherwise.
@@ -37,7 +37,8 @@ struct FakeCloud: Sendable {
     ) async throws -> Response {
         let caller = try await self.caller(of: question)
         let signature = try await CloudIdentity(key: key ?? self.key).sign(
-            status: signedStatus ?? status, body: signedBody ?? body, to: caller)
+            status: signedStatus ?? status, body: signedBody ?? body, to: caller
+        ).token
         return Self.response(status, body, headers: [.contentType: contentType, HTTPField.Name("datasync-answer")!: signature])
     }
 

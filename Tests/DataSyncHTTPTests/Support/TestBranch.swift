@@ -14,9 +14,9 @@ struct TestBranch: Sendable {
     let identity: BranchIdentity
     let environment: SyncEnvironment
 
-    init(_ id: ServerID, cloud: MachineKey, environment: SyncEnvironment = .system) throws {
+    init(_ id: ServerID, cloud: MachineKey, key: MachineKey? = nil, environment: SyncEnvironment = .system) throws {
         self.id = id
-        self.key = try MachineKey.generate()
+        self.key = try key ?? MachineKey.generate()
         self.environment = environment
         self.identity = BranchIdentity(branch: id, key: self.key, cloudKey: cloud.publicKey, environment: environment)
     }

@@ -22,7 +22,7 @@ struct TestCloud<Storage: SyncStorage>: Sendable {
     }
 
     var enrolment: Enrolment<Storage> {
-        Enrolment(storage: self.hub.storage, cloudKey: self.key.publicKey, environment: self.environment)
+        Enrolment(storage: self.hub.storage, cloudKey: self.key.publicKey, environment: self.environment, logger: self.log.logger)
     }
 
     func router() throws -> Router<ServerRequestContext> {
