@@ -45,6 +45,8 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
     private let known = Mutex<Known?>(nil)
     private let hasComplained = Mutex(false)
     private static var lifetime: Duration { .seconds(5) }
+    /// What was found so long ago is not relied upon: a replica that goes on by keys of the day before makes branches forget the newer one.
+    private static var graceful: Duration { .seconds(60) }
 
     /// - Parameter path: Of the key file.
     public init(storage: Storage, file path: String, environment: SyncEnvironment = .system, logger: Logger = Logger(label: "datasync.keys")) {
@@ -54,7 +56,7 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
         self.logger = logger
     }
 
-    /// The keys to be used now. Looked up every few seconds; what was found last is good while nothing can be found.
+    /// The keys to be used now. Looked up every few seconds; what was found last is good for a minute while nothing can be found.
     public func keys() async throws -> CloudKeys {
         let now = self.environment.runningTime()
         let known = self.known.withLock { $0 }
@@ -64,7 +66,7 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
             let row = try await self.storage.withTransaction(.snapshot) { try await $0.server(.cloud) }
             keys = try self.keys(of: row)
         } catch {
-            guard let known else { throw error }
+            guard let known, now < known.until + Self.graceful else { throw error }
             return known.keys
         }
         self.known.withLock { $0 = Known(keys: keys, until: now + Self.lifetime) }
@@ -91,7 +93,10 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
         }
         guard isFirst else { return }
         self.logger.critical(
-            "the key file holds another key than the database says the cloud has: copy the key of the other replicas, or of the backup",
+            """
+            the key file holds another key than the database says the cloud has: copy the key of the other replicas, or, where the database \
+            was put back to a time before the key was changed, run 'datasync-cloud restored'
+            """,
             metadata: ["file": "\(self.path)", "key": "\(key)"])
     }
 
@@ -171,7 +176,8 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
     public func activate(by actor: String) async throws -> MachinePublicKey {
         let standing = try await self.standing()
         let next = try? MachineKey(file: MachineKey.nextFile(of: self.path)).publicKey
-        guard standing.phase == .announced, let other = standing.other, next == other else {
+        // In the place of the present one it is where the database was put back to a time before the change had ended.
+        guard standing.phase == .announced, let other = standing.other, try next == other || MachineKey(file: self.path).publicKey == other else {
             throw DataSyncError(.invalidState, operation: "key", detail: "there is no next key that was announced: `key rotate` makes one")
         }
         try await self.change("cloud.key.activate", other, actor) { row in
@@ -210,6 +216,24 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
         if (try? MachineKey(file: MachineKey.nextFile(of: self.path)).publicKey) == standing.present { try MachineKey.putNextInPlace(of: self.path) }
         await self.environment.passes(.cloudKeyInPlace)
         return standing.present
+    }
+
+    /// After the database was put back: where it names none of the keys that lie on this machine, the key file is right, and the branches
+    /// know its key.
+    /// - Returns: The key that the cloud has now; nil if the database names it already.
+    public func adoptFile(by actor: String) async throws -> MachinePublicKey? {
+        let file = try MachineKey(file: self.path).publicKey
+        let next = try? MachineKey(file: MachineKey.nextFile(of: self.path)).publicKey
+        let row = try await self.storage.withTransaction(.snapshot) { try await $0.server(.cloud) }
+        guard let row, ![file.text, next?.text].contains(row.publicKey), row.nextKey == nil || ![file.text, next?.text].contains(row.nextKey) else {
+            return nil
+        }
+        try await self.change("cloud.key.adopt", file, actor) { changed in
+            guard changed.publicKey == row.publicKey, changed.nextKey == row.nextKey else { return false }
+            (changed.publicKey, changed.nextKey) = (file.text, nil)
+            return true
+        }
+        return file
     }
 
     private func change(_ action: String, _ key: MachinePublicKey, _ actor: String, _ body: (inout ServerRow) -> Bool) async throws {

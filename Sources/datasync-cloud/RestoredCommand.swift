@@ -1,5 +1,6 @@
 import ArgumentParser
 import DataSync
+import DataSyncIdentity
 import DataSyncPrograms
 import DataSyncSQL
 
@@ -18,6 +19,9 @@ extension Cloud {
             try await exiting {
                 let cloud = try CloudProgram(try options.start(.cloud))
                 try await cloud.storage.checkSchema()
+                if let key = try await cloud.keyRing().adoptFile(by: currentActor()) {
+                    Terminal.say("the backup is older than the cloud's key: \(key.thumbprint), in the key file, is the cloud's")
+                }
                 let epoch = try await cloud.hub().declareRestored(by: currentActor())
                 Terminal.say("the log has epoch \(epoch) now; start the cloud: branches send again what this database does not have")
             }

@@ -1,5 +1,6 @@
 import DataSync
 @testable import DataSyncIdentity
+import DataSyncTesting
 import Foundation
 import Synchronization
 import Testing
@@ -258,4 +259,93 @@ private final class Branch: Sendable {
     let (token, _) = try await branch.identity.sign(request, trusting: [before.cloudThumbprint])
     let caller = try await cloud.verify(token, of: request) { _, _ in branch.key.publicKey }
     #expect(try await cloud.sign(status: 200, body: [], to: caller).key == office.first.publicKey)
+}
+
+// MARK: - Databases that were put back
+
+/// The database says of a key that it is the cloud's, and that key is gone. The branches know the one in the file.
+@Test(arguments: [false, true])
+func aDatabaseThatIsOlderThanTheKeyIsToldOfIt(isChanging: Bool) async throws {
+    let office = try await Office()
+    let branch = try Branch(trusting: office.first.publicKey)
+    let before = try #require(try await office.storage.withTransaction(.snapshot) { try await $0.server(.cloud) })
+    let second = try await office.ring.announce(by: "ada")
+    try await branch.ask(office)
+    _ = try await office.ring.activate(by: "ada")
+    _ = try await office.ring.retire(isForced: true, by: "ada")
+    if isChanging { _ = try await office.ring.announce(by: "ada") }
+    try await branch.ask(office)
+    // Nothing is to be said while both agree.
+    #expect(try await office.ring.adoptFile(by: "ada") == nil)
+    try await office.change { ($0.publicKey, $0.nextKey) = (before.publicKey, before.nextKey) }
+    // Branches are answered, and nobody new can be introduced.
+    #expect(try await branch.ask(office) == second)
+    #expect(try await office.enrolment.add(7, name: "a", actor: "ada").cloudThumbprint == office.first.publicKey.thumbprint)
+    await #expect(throws: DataSyncError.self) { _ = try await office.ring.announce(by: "ada") }
+
+    #expect(try await office.ring.adoptFile(by: "ada") == second)
+    #expect(try await office.ring.adoptFile(by: "ada") == nil)
+    #expect(try await office.enrolment.add(8, name: "b", actor: "ada").cloudThumbprint == second.thumbprint)
+    #expect(try await branch.ask(office) == second)
+    #expect(try await office.ring.announce(by: "ada") != second)
+    try await branch.ask(office)
+    #expect(branch.known.count == 2)
+    #expect(try await office.audit().contains("cloud.key.adopt"))
+}
+
+/// The database knows the key in the file as the next one: the change that it has forgotten the end of is ended again.
+@Test func aChangeWhoseEndWasForgottenIsEndedAgain() async throws {
+    let office = try await Office()
+    let branch = try Branch(trusting: office.first.publicKey)
+    let second = try await office.ring.announce(by: "ada")
+    try await branch.ask(office)
+    let announced = try #require(try await office.storage.withTransaction(.snapshot) { try await $0.server(.cloud) })
+    _ = try await office.ring.activate(by: "ada")
+    _ = try await office.ring.retire(isForced: true, by: "ada")
+    try await branch.ask(office)
+    #expect(branch.known == [second])
+    try await office.change { ($0.publicKey, $0.nextKey) = (announced.publicKey, announced.nextKey) }
+    #expect(try await branch.ask(office) == second)
+    #expect(try await office.ring.adoptFile(by: "ada") == nil)
+    #expect(try await office.ring.activate(by: "ada") == second)
+    #expect(try await branch.ask(office) == second)
+    #expect(try await office.ring.retire(isForced: true, by: "ada") == second)
+    #expect(try await office.ring.standing().phase == .settled)
+    #expect(try await branch.ask(office) == second)
+    #expect(branch.known == [second])
+}
+
+/// A replica that cannot look for a while goes on; one that could not for long says nothing in the cloud's name, since branches forget the
+/// newer key when they are answered by who does not know it.
+@Test func keysThatWereFoundLongAgoAreNotUsed() async throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "datasync-ring-\(UUID())")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let path = folder.appending(path: "key").path
+    let key = try MachineKey.generate()
+    try key.write(to: path)
+    let storage = ControlledStorage()
+    try await storage.withTransaction { try await $0.insertServer(ServerRow(id: .cloud, name: "cloud", status: .active, publicKey: key.publicKey.text)) }
+    let time = Running()
+    var environment = SyncEnvironment.system
+    environment.runningTime = { time.now }
+    let ring = CloudKeyRing(storage: storage, file: path, environment: environment)
+    _ = try await ring.keys()
+    storage.fail(with: DataSyncError(.storageUnavailable, operation: "test"))
+    time.now = .seconds(64)
+    #expect(try await ring.keys().present.publicKey == key.publicKey)
+    time.now = .seconds(65)
+    let error = await #expect(throws: DataSyncError.self) { _ = try await ring.keys() }
+    #expect(error?.code == .storageUnavailable)
+    storage.fail(with: nil)
+    _ = try await ring.keys()
+}
+
+private final class Running: Sendable {
+    private let time = Mutex(Duration.zero)
+
+    var now: Duration {
+        get { self.time.withLock { $0 } }
+        set { self.time.withLock { $0 = newValue } }
+    }
 }

@@ -252,7 +252,7 @@ func whatIsNoJoinTokenIsRefusedWithoutBeingShown(text: String) {
 }
 
 @Test func noDescriptionShowsTheSecretOfAJoin() throws {
-    let token = try JoinToken(text: "dsj1.7.\(secret).\(secret)")
+    let token = try JoinToken(text: "dsj1.7.\(secret).\(String(repeating: "f", count: 32))")
     let request = JoinRequest(secret: Secret(secret), publicKey: "key", software: "x")
     var dumped = ""
     dump((token, request), to: &dumped)
