@@ -251,14 +251,29 @@ public struct CloudIdentity: Sendable {
         public var key: MachinePublicKey
     }
 
-    /// Who made `request`.
+    /// What a token says of a request, before anything of its body is there.
+    public struct Proof: Sendable {
+        public let caller: Caller
+        let digest: String
+        let skew: DataSyncError?
+
+        /// Whether the token is for this body, as sent.
+        /// - Throws: `unauthorized`; `clockSkew` when only the time is wrong.
+        public func check(_ body: [UInt8]) throws(DataSyncError) {
+            guard self.digest == Digest.body(body) else { throw CloudIdentity.refusal }
+            if let skew = self.skew { throw skew }
+        }
+    }
+
+    private static var refusal: DataSyncError { DataSyncError(.unauthorized, operation: "token", detail: "the token does not fit the request") }
+
+    /// Who made a request, if it has the body that its token is for: ``Proof/check(_:)`` says that.
     /// - Parameter publicKey: The key of a branch that has this thumbprint, or nil: looked up before any cryptography.
-    /// - Throws: `unauthorized`, or ``SkewedRequest`` when only the time is wrong.
-    public func verify(
-        _ token: String?, of request: SignedRequest, publicKey: (ServerID, _ thumbprint: String) async throws -> MachinePublicKey?
-    ) async throws -> Caller {
-        let refusal = DataSyncError(.unauthorized, operation: "token", detail: "the token does not fit the request")
-        guard let token else { throw refusal }
+    /// - Throws: `unauthorized`.
+    public func authenticate(
+        _ token: String?, method: String, path: String, publicKey: (ServerID, _ thumbprint: String) async throws -> MachinePublicKey?
+    ) async throws -> Proof {
+        guard let token else { throw Self.refusal }
         let now = self.environment.wallTime() / 1_000
         var skew: DataSyncError?
         let verified: (claims: RequestClaims, key: MachinePublicKey)
@@ -270,14 +285,23 @@ public struct CloudIdentity: Sendable {
             verified = try await self.claims(of: token, now: UnverifiedTime.ofIssue(token) ?? 0, publicKey: publicKey)
         }
         let claims = verified.claims
-        guard claims.method == request.method, claims.path == request.path, claims.digest == Digest.body(request.body),
-            let branch = Int32(claims.subject).map(ServerID.init(rawValue:)), branch.isBranch,
+        guard claims.method == method, claims.path == path, let branch = Int32(claims.subject).map(ServerID.init(rawValue:)), branch.isBranch,
             (claims.session == nil) == (claims.epoch == nil), (claims.trusted ?? []).count <= 2
-        else { throw refusal }
+        else { throw Self.refusal }
         let session = claims.session.map { SessionID(number: $0, epoch: claims.epoch ?? 0) }
-        let caller = Caller(branch: branch, id: claims.id, session: session, key: verified.key, trusted: claims.trusted)
-        if let skew { throw SkewedRequest(caller: caller, error: skew) }
-        return caller
+        return Proof(
+            caller: Caller(branch: branch, id: claims.id, session: session, key: verified.key, trusted: claims.trusted), digest: claims.digest,
+            skew: skew)
+    }
+
+    /// Who made `request`, whose body is there.
+    /// - Throws: `unauthorized`, or `clockSkew` when only the time is wrong.
+    public func verify(
+        _ token: String?, of request: SignedRequest, publicKey: (ServerID, _ thumbprint: String) async throws -> MachinePublicKey?
+    ) async throws -> Caller {
+        let proof = try await self.authenticate(token, method: request.method, path: request.path, publicKey: publicKey)
+        try proof.check(request.body)
+        return proof.caller
     }
 
     private func claims(
@@ -307,12 +331,6 @@ public struct CloudIdentity: Sendable {
             subject: "\(caller.branch.rawValue)", status: status, digest: Digest.body(body), time: time, other: other?.text)
         return Signature(token: try await claims.sign(with: key, keyID: KeyID(.cloud, key.publicKey).text), key: key.publicKey)
     }
-}
-
-/// A request that is right but for its time: its sender may be told what time it is.
-public struct SkewedRequest: Error {
-    public let caller: CloudIdentity.Caller
-    public let error: DataSyncError
 }
 
 /// The `kid` of a machine's key: whose it is, and which.

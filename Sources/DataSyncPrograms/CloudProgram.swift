@@ -75,8 +75,12 @@ package struct CloudProgram: Sendable {
             trustedProxies: Set(self.settings.list("http.trusted_proxies")), logger: self.logger
         ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
         let tls = try self.settings.tlsFiles()
+        // What comes from this machine comes from a proxy, or from who may do worse.
+        let proxies = Set(self.settings.list("http.trusted_proxies")).union(["127.0.0.1", "::1"])
         let isListening = Flag()
-        let server = try HTTPServer.make(router: router, at: try self.address(), tls: tls, limits: serverLimits, logger: self.logger) { port in
+        let server = try HTTPServer.make(
+            router: router, at: try self.address(), tls: tls, limits: serverLimits, proxies: proxies, logger: self.logger
+        ) { port in
             isListening.raise()
             listening(port)
         }

@@ -47,13 +47,16 @@ public struct ServerRequestContext: RequestContext, CallerAddressContext {
 public enum HTTPServer {
     /// - Parameters:
     ///   - tls: Nil for plain HTTP, for a loopback address or behind a proxy that ends TLS.
+    ///   - proxies: Addresses whose connections are not counted (``ServerLimits/connectionsPerAddressMax``): many others are behind them.
     ///   - listening: Called once, with the port, when requests are accepted.
     /// - Throws: `invalidConfiguration` for a certificate or key that cannot be used.
     public static func make(
         router: Router<ServerRequestContext>, at address: ListenAddress, tls: TLSFiles?, limits: ServerLimits = ServerLimits(),
-        logger: Logger, listening: @escaping @Sendable (Int) -> Void = { _ in }
+        proxies: Set<String> = [], logger: Logger, listening: @escaping @Sendable (Int) -> Void = { _ in }
     ) throws(DataSyncError) -> Application<some HTTPResponder<ServerRequestContext>> {
+        let connections = ConnectionsPerAddress(max: limits.connectionsPerAddressMax, uncounted: proxies, logger: logger)
         let channel = HTTP1Channel.Configuration(
+            additionalChannelHandlers: [connections.handler()],
             idleTimeout: .seconds(limits.idleTimeout.components.seconds),
             httpDecoderConfiguration: .init(
                 maxHeaderFieldSize: limits.headerBytesMax, maxHeaderListSize: limits.headerBytesMax,

@@ -61,55 +61,78 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         }
         self.add("compare", to: group) { (request: CompareRequest, caller) in try await self.hub.compare(request, from: caller.branch) }
         group.post("v1/join") { request, context in
-            await self.respond("join", request, context) { body, token in
+            await self.respond("join", request, context, bytesMax: Self.joinBytesMax) { incoming in
                 // The key that signed is the one that it brings: that it is the branch's is what the secret says.
+                let body = try await self.gate.withBytes(incoming.expectedBytes) { try await incoming.read() }
                 let question = try JoinRequest(body: body)
-                let signed = SignedRequest(path: "/v1/join", body: body, session: nil)
                 let key = MachinePublicKey(text: question.publicKey)
-                return try await self.answer(token, signed, signsRefusals: false, key: { _, _ in key }) { caller in
-                    let answer = try await self.enrolment.join(question, from: caller.branch)
-                    self.keys.forget(caller.branch)
-                    self.logger.notice(
-                        "branch joined", metadata: ["branch": "\(caller.branch)", "key": "\(MachinePublicKey(text: question.publicKey)?.thumbprint ?? "")"])
+                let proof = try await self.identity.authenticate(incoming.token, method: "POST", path: "/v1/join") { _, _ in key }
+                return try await self.answer(proof, to: body, signsRefusals: false) {
+                    let answer = try await self.enrolment.join(question, from: proof.caller.branch)
+                    self.keys.forget(proof.caller.branch)
+                    self.logger.notice("branch joined", metadata: ["branch": "\(proof.caller.branch)", "key": "\(proof.caller.key)"])
                     return answer.body
                 }
             }
         }
     }
 
+    /// A join is a few hundred bytes, and is read before anybody is known.
+    private static var joinBytesMax: Int { 4_096 }
+
     private func add<Question: WireMessage, Answer: WireMessage, Context: RequestContext>(
         _ name: StaticString, to group: some RouterMethods<Context>,
         _ work: @escaping @Sendable (Question, CloudIdentity.Caller) async throws -> Answer
     ) {
         group.post(RouterPath("v1/\(name)")) { request, context in
-            let isCompressed = request.headers[.contentEncoding] != nil
-            let encoding = request.headers[.contentEncoding]
-            return await self.respond(name, request, context) { body, token in
-                // What is signed is what was sent; the session that it was signed for is compared below.
-                let signed = SignedRequest(path: "/v1/\(name)", body: body, session: nil)
-                // Who begins a session, or names another key, is looked up at this moment, wherever else the key has changed.
-                let isFresh = Question.self == OpenRequest.self || Question.self == KeyRequest.self
-                return try await self.answer(token, signed, key: { try await self.publicKey(of: $0, $1, isFresh: isFresh) }) { caller in
-                    if self.keys.isNext(caller.key, of: caller.branch) {
-                        try await self.enrolment.takeUse(of: caller.key, by: caller.branch)
-                        self.keys.forget(caller.branch)
+            await self.respond(name, request, context, bytesMax: self.limits.bodyBytesMax) { incoming in
+                let encoding = request.headers[.contentEncoding]
+                let (proof, keys): (CloudIdentity.Proof, BranchKeys)
+                do { (proof, keys) = try await self.authenticate(incoming.token, path: "/v1/\(name)") } catch {
+                    // Nothing is kept of what a stranger sends, but it is let through: who is cut off does not read the answer.
+                    try await incoming.discard()
+                    throw error
+                }
+                // Room is for those who are known.
+                return try await self.gate.withBytes(incoming.expectedBytes) {
+                    let body = try await incoming.read()
+                    return try await self.answer(proof, to: body) {
+                        try await self.takeIn(proof.caller, keys)
+                        // What a body becomes is in memory for those alone who are at work.
+                        return try await self.gate.work {
+                            let question = try self.question(Question.self, body, encoding: encoding)
+                            // The body cannot claim another session than the token was signed for.
+                            guard question.sessionOfRequest == proof.caller.session else {
+                                throw DataSyncError(.peerInvalid, operation: "session", detail: "the token was signed for another session")
+                            }
+                            return try await work(question, proof.caller).body
+                        }
                     }
-                    try await self.noteTrust(of: caller)
-                    guard !isCompressed || encoding?.lowercased() == "gzip" else {
-                        throw DataSyncError(.peerInvalid, operation: "decode", detail: "the one encoding that is understood is gzip")
-                    }
-                    let plain =
-                        isCompressed
-                        ? try Gzip.decompress(body, bytesMax: self.limits.inflatedBytesMax, ratioMax: self.limits.inflationRatioMax) : body
-                    let question = try Question(body: plain)
-                    // The body cannot claim another session than the token was signed for.
-                    guard question.sessionOfRequest == caller.session else {
-                        throw DataSyncError(.peerInvalid, operation: "session", detail: "the token was signed for another session")
-                    }
-                    return try await self.gate.work { try await work(question, caller).body }
                 }
             }
         }
+    }
+
+    private func question<Question: WireMessage>(_: Question.Type, _ body: [UInt8], encoding: String?) throws -> Question {
+        guard let encoding else { return try Question(body: body) }
+        guard encoding.lowercased() == "gzip" else {
+            throw DataSyncError(.peerInvalid, operation: "decode", detail: "the one encoding that is understood is gzip")
+        }
+        return try Question(body: try Gzip.decompress(body, bytesMax: self.limits.inflatedBytesMax, ratioMax: self.limits.inflationRatioMax))
+    }
+
+    /// What is to be done when a branch is known, and before it is listened to.
+    private func takeIn(_ caller: CloudIdentity.Caller, _ keys: BranchKeys) async throws {
+        if keys.next == caller.key {
+            try await self.enrolment.takeUse(of: caller.key, by: caller.branch)
+            self.keys.forget(caller.branch)
+        }
+        // What a branch says of the keys that it trusts is kept where it has changed: never while the cloud has its first key.
+        guard let trusted = caller.trusted else { return }
+        let text = trusted.sorted().joined(separator: " ")
+        guard text != keys.trusted, text.utf8.count <= 100, keys.trusted != nil || trusted.count > 1 else { return }
+        try await self.enrolment.note(trusted: text, by: caller.branch)
+        self.keys.forget(caller.branch)
     }
 
     // MARK: - One request
@@ -122,112 +145,93 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         var retryAfter: Duration?
     }
 
+    /// A refusal that is not signed: whoever asked is not known to be the branch that it names.
+    private struct Stranger: Error {
+        let error: DataSyncError
+    }
+
     private func respond<Context: RequestContext>(
-        _ name: StaticString, _ request: Request, _ context: Context,
-        _ work: @Sendable ([UInt8], String?) async throws -> Reply
+        _ name: StaticString, _ request: Request, _ context: Context, bytesMax: Int, _ work: @Sendable (IncomingRequest) async throws -> Reply
     ) async -> Response {
+        let incoming = IncomingRequest(request, bytesMax: bytesMax, limits: self.limits)
         do {
-            let length = request.headers[.contentLength].flatMap { Int($0) }
-            let reserved = min(length ?? self.limits.bodyBytesMax, self.limits.bodyBytesMax)
-            return try await self.gate.withBytes(reserved) {
-                let body = try await self.body(of: request, length: length)
-                let token = request.headers[.authorization].flatMap { $0.hasPrefix("Bearer ") ? String($0.dropFirst(7)) : nil }
-                return self.response(try await work(body, token), acceptsGzip: Self.acceptsGzip(request))
+            return self.response(try await work(incoming), acceptsGzip: incoming.acceptsGzip)
+        } catch {
+            guard let refusal = error as? DataSyncError ?? (error as? Stranger)?.error else {
+                self.logger.error("request failed", metadata: ["operation": "\(name)", "error": "\(String(reflecting: error))"])
+                let answer = ErrorAnswer(DataSyncError(.storageUnavailable, operation: name))
+                return self.response(Reply(status: 503, body: answer.body, retryAfter: .seconds(1)), acceptsGzip: false)
             }
-        } catch let error as DataSyncError {
-            self.log(error, name, address: self.address(of: request, context))
-            let answer = ErrorAnswer(error)
-            var response = self.response(
-                Reply(status: answer.status, body: answer.body, retryAfter: error.retryAfter), acceptsGzip: false)
+            self.log(refusal, name, address: self.address(of: request, context))
+            let answer = ErrorAnswer(refusal)
+            var response = self.response(Reply(status: answer.status, body: answer.body, retryAfter: refusal.retryAfter), acceptsGzip: false)
             // What is left of a body that was not read is not a request.
             response.headers[.connection] = "close"
             return response
-        } catch {
-            self.logger.error("request failed", metadata: ["operation": "\(name)", "error": "\(String(reflecting: error))"])
-            let answer = ErrorAnswer(DataSyncError(.storageUnavailable, operation: name))
-            return self.response(Reply(status: 503, body: answer.body, retryAfter: .seconds(1)), acceptsGzip: false)
         }
     }
 
-    /// Verifies who asks and signs what is answered, be it an answer or an error.
+    /// Answers who has proven to be a branch and to have sent `body`, and signs that, be it an answer or an error.
+    ///
+    /// What is thrown before is not signed: a copy of a branch's token would get the cloud's word for that branch's request.
     /// - Parameter signsRefusals: Whether who is not let in is told so by the cloud's key. A stranger is not.
     private func answer(
-        _ token: String?, _ request: SignedRequest, signsRefusals: Bool = true, key: (ServerID, String) async throws -> MachinePublicKey?,
-        _ work: (CloudIdentity.Caller) async throws -> [UInt8]
+        _ proof: CloudIdentity.Proof, to body: [UInt8], signsRefusals: Bool = true, _ work: () async throws -> [UInt8]
     ) async throws -> Reply {
-        let caller: CloudIdentity.Caller
-        do { caller = try await self.identity.verify(token, of: request, publicKey: key) } catch let skewed as SkewedRequest {
-            // Its clock is wrong: the branch goes on by the cloud's time, and somebody should see to it.
-            self.log(skewed.error, "request", branch: skewed.caller.branch)
-            return try await self.signed(skewed.error, to: skewed.caller)
-        }
+        let caller = proof.caller
         do {
-            let body = try await work(caller)
+            // Where it is the time that is wrong, the branch goes on by the cloud's, and somebody should see to it.
+            do { try proof.check(body) } catch {
+                guard error.code == .clockSkew else { throw Stranger(error: error) }
+                throw error
+            }
+            let body = try await work()
             return Reply(body: body, signature: try await self.identity.sign(status: 200, body: body, to: caller))
         } catch let error as DataSyncError {
-            if error.code == .unauthorized, !signsRefusals { throw error }
+            if error.code == .unauthorized, !signsRefusals { throw Stranger(error: error) }
             self.log(error, "request", branch: caller.branch)
-            return try await self.signed(error, to: caller)
+            let answer = ErrorAnswer(error)
+            let body = answer.body
+            return Reply(
+                status: answer.status, body: body, signature: try await self.identity.sign(status: answer.status, body: body, to: caller),
+                retryAfter: error.retryAfter)
         }
     }
 
-    private func signed(_ error: DataSyncError, to caller: CloudIdentity.Caller) async throws -> Reply {
-        let answer = ErrorAnswer(error)
-        let body = answer.body
-        return Reply(
-            status: answer.status, body: body,
-            signature: try await self.identity.sign(status: answer.status, body: body, to: caller), retryAfter: error.retryAfter)
+    /// Who asks, as far as the token says it.
+    ///
+    /// Keys are kept for a few seconds. One that was looked up a moment ago is good for the session that was open then and for no other:
+    /// who changes a branch's key raises its session in the same transaction, so nothing that the old key signs gets past both. Who names no
+    /// session, to open one or to name another key, is looked up at this moment.
+    private func authenticate(_ token: String?, path: String) async throws -> (CloudIdentity.Proof, BranchKeys) {
+        for isFresh in [false, true] {
+            var found: BranchKeys?
+            let proof = try await self.identity.authenticate(token, method: "POST", path: path) { branch, thumbprint in
+                found = try await self.branchKeys(of: branch, having: thumbprint, isFresh: isFresh)
+                return found?.key(thumbprint)
+            }
+            guard let keys = found else { break }
+            if isFresh || proof.caller.session?.number == keys.session { return (proof, keys) }
+        }
+        throw DataSyncError(.unauthorized, operation: "token", detail: "the token does not fit the request")
     }
 
-    /// The stored key of a branch that has this thumbprint. Kept for a few seconds: everything else about a branch is looked at by what
-    /// it asks for, and who changes its key ends the sessions that were opened with the old one.
-    private func publicKey(of branch: ServerID, _ thumbprint: String, isFresh: Bool) async throws -> MachinePublicKey? {
+    /// The stored keys of a branch, one of which has this thumbprint.
+    private func branchKeys(of branch: ServerID, having thumbprint: String, isFresh: Bool) async throws -> BranchKeys? {
         let now = self.environment.runningTime()
-        if !isFresh, let known = self.keys.keys(of: branch, at: now)?.key(thumbprint) { return known }
+        if !isFresh, let known = self.keys.keys(of: branch, at: now), known.key(thumbprint) != nil { return known }
         let row = try await self.hub.storage.withTransaction(.snapshot) { try await $0.server(branch) }
-        guard let present = row?.publicKey.flatMap(MachinePublicKey.init(text:)) else {
+        guard let row, let present = row.publicKey.flatMap(MachinePublicKey.init(text:)) else {
             self.keys.forget(branch)
             return nil
         }
-        let keys = BranchKeys(present: present, next: row?.nextKey.flatMap(MachinePublicKey.init(text:)), trusted: row?.cloudKeys)
+        let keys = BranchKeys(
+            present: present, next: row.nextKey.flatMap(MachinePublicKey.init(text:)), trusted: row.cloudKeys, session: row.session)
         self.keys.remember(keys, of: branch, at: now)
-        return keys.key(thumbprint)
+        return keys
     }
 
-    /// Keeps what a branch says of the keys that it trusts, where that has changed: never while the cloud has its first key.
-    private func noteTrust(of caller: CloudIdentity.Caller) async throws {
-        guard let trusted = caller.trusted, let known = self.keys.trust(of: caller.branch) else { return }
-        let text = trusted.sorted().joined(separator: " ")
-        guard text != known.last, text.utf8.count <= 100, known.last != nil || trusted.count > 1 else { return }
-        try await self.enrolment.note(trusted: text, by: caller.branch)
-        self.keys.forget(caller.branch)
-    }
-
-    // MARK: - Bodies
-
-    /// Reads a body within its size and its time. A sender that trickles is cut off whatever it has sent.
-    private func body(of request: Request, length: Int?) async throws -> [UInt8] {
-        let limits = self.limits
-        let tooLarge = DataSyncError(.tooLarge, operation: "body", detail: "more than \(limits.bodyBytesMax) bytes")
-        if let length, length > limits.bodyBytesMax { throw tooLarge }
-        let deadline = limits.bodyDeadline + .seconds((length ?? limits.bodyBytesMax) / limits.bodyBytesPerSecondMin)
-        let stream = request.body
-        let body = try await withTimeout(deadline) {
-            var body: [UInt8] = []
-            body.reserveCapacity(length ?? 0)
-            for try await piece in stream {
-                guard body.count + piece.readableBytes <= limits.bodyBytesMax else { throw tooLarge }
-                body.append(contentsOf: piece.readableBytesView)
-            }
-            return body
-        }
-        guard let body else { throw DataSyncError(.peerInvalid, operation: "body", detail: "the body did not come in time") }
-        return body
-    }
-
-    private static func acceptsGzip(_ request: Request) -> Bool {
-        request.headers[.acceptEncoding]?.split(separator: ",").contains { $0.drop { $0 == " " }.hasPrefix("gzip") } ?? false
-    }
+    // MARK: - Answers
 
     private func response(_ reply: Reply, acceptsGzip: Bool) -> Response {
         var headers: HTTPFields = [.contentType: "application/json", .cacheControl: "no-store"]
@@ -281,6 +285,8 @@ private struct BranchKeys: Sendable {
     var next: MachinePublicKey?
     /// The cloud's keys that it knows, as it last said.
     var trusted: String?
+    /// The newest when the keys were looked up.
+    var session: Int64
 
     func key(_ thumbprint: String) -> MachinePublicKey? { [self.present, self.next].lazy.compactMap { $0 }.first { $0.thumbprint == thumbprint } }
 }
@@ -297,12 +303,6 @@ private final class KeyCache: Sendable {
         }
     }
 
-    /// Whether `key` is known as the one that is to follow, however long ago that was looked up.
-    func isNext(_ key: MachinePublicKey, of branch: ServerID) -> Bool { self.keys.withLock { $0[branch]?.keys.next == key } }
-
-    /// What is known of the keys that a branch trusts; nil where nothing is.
-    func trust(of branch: ServerID) -> (last: String?, Void)? { self.keys.withLock { $0[branch].map { ($0.keys.trusted, ()) } } }
-
     func remember(_ known: BranchKeys, of branch: ServerID, at now: Duration) {
         self.keys.withLock { keys in
             if keys.count >= 10_000 { keys.removeAll() }
@@ -313,16 +313,69 @@ private final class KeyCache: Sendable {
     func forget(_ branch: ServerID) { self.keys.withLock { $0[branch] = nil } }
 }
 
+/// A request whose body is read when it is known who asks.
+private final class IncomingRequest: Sendable {
+    let token: String?
+    let acceptsGzip: Bool
+    /// What its body may take in memory.
+    let expectedBytes: Int
+    private let length: Int?
+    private let bytesMax: Int
+    private let deadline: Duration
+    private let body: RequestBody
+
+    init(_ request: Request, bytesMax: Int, limits: ServerLimits) {
+        self.token = request.headers[.authorization].flatMap { $0.hasPrefix("Bearer ") ? String($0.dropFirst(7)) : nil }
+        self.acceptsGzip = request.headers[.acceptEncoding]?.split(separator: ",").contains { $0.drop { $0 == " " }.hasPrefix("gzip") } ?? false
+        let length = request.headers[.contentLength].flatMap { Int($0) }
+        self.length = length
+        self.bytesMax = min(bytesMax, limits.bodyBytesMax)
+        self.expectedBytes = min(length ?? self.bytesMax, self.bytesMax)
+        self.deadline = limits.bodyDeadline + .seconds(self.expectedBytes / limits.bodyBytesPerSecondMin)
+        self.body = request.body
+    }
+
+    /// The body, within its size and its time. A sender that trickles is cut off whatever it has sent.
+    func read() async throws -> [UInt8] {
+        var body: [UInt8] = []
+        body.reserveCapacity(self.length.map { min($0, self.bytesMax) } ?? 0)
+        return try await self.pieces(of: body) { $0.append(contentsOf: $1.readableBytesView) }
+    }
+
+    /// Reads the body, within the same bounds, and keeps nothing of it.
+    func discard() async throws { try await self.pieces(of: ()) { _, _ in } }
+
+    private func pieces<Result: Sendable>(of start: Result, _ take: @escaping @Sendable (inout Result, ByteBuffer) -> Void) async throws -> Result {
+        let (stream, bytesMax) = (self.body, self.bytesMax)
+        let tooLarge = DataSyncError(.tooLarge, operation: "body", detail: "more than \(bytesMax) bytes")
+        if let length = self.length, length > bytesMax { throw tooLarge }
+        let result = try await withTimeout(self.deadline) {
+            var (result, count) = (start, 0)
+            for try await piece in stream {
+                count += piece.readableBytes
+                guard count <= bytesMax else { throw tooLarge }
+                take(&result, piece)
+            }
+            return result
+        }
+        guard let result else { throw DataSyncError(.peerInvalid, operation: "body", detail: "the body did not come in time") }
+        return result
+    }
+}
+
 /// Bounds what is in memory and at work at a time. What does not fit is sent away, with the time to come back.
 private final class WorkGate: Sendable {
     private let bytesMax: Int
     private let wait: Duration
     private let bytes = Mutex(0)
     private let workers: AsyncSemaphore
+    private let waitersMax: Int
+    private let waiters = Mutex(0)
 
     init(_ limits: ServerLimits) {
         self.bytesMax = limits.bodiesBytesMax
         self.wait = limits.workWait
+        self.waitersMax = limits.waitersMax
         self.workers = AsyncSemaphore(limits.workersMax)
     }
 
@@ -342,6 +395,13 @@ private final class WorkGate: Sendable {
 
     func work<Result>(_ body: () async throws -> Result) async throws -> Result {
         if !self.workers.tryWait() {
+            let mayWait = self.waiters.withLock { waiters in
+                guard waiters < self.waitersMax else { return false }
+                waiters += 1
+                return true
+            }
+            guard mayWait else { throw Self.busy }
+            defer { self.waiters.withLock { $0 -= 1 } }
             let workers = self.workers
             let isFree: Void? = try await withTimeout(self.wait) { try await workers.wait() }
             guard isFree != nil else { throw Self.busy }

@@ -17,10 +17,14 @@ public struct ServerLimits: Hashable, Sendable {
     /// A connection on which nothing happens is closed.
     public var idleTimeout: Duration = .seconds(60)
     public var connectionsMax = 2_000
+    /// Of one address (IPv6: of one network of 64 bits), but for those of proxies and of this machine.
+    public var connectionsPerAddressMax = 20
     /// Bytes of all bodies that are in memory at a time.
     public var bodiesBytesMax = 48 << 20
-    /// Requests that work at a time; as many again wait, for `workWait`.
+    /// Requests that work at a time. Each of them may hold a body when it is inflated.
     public var workersMax = 8
+    /// Requests that wait to work, for `workWait`.
+    public var waitersMax = 64
     public var workWait: Duration = .seconds(2)
 
     public init() {}
@@ -32,7 +36,7 @@ public struct ServerLimits: Hashable, Sendable {
         }
         let counts = [
             self.bodyBytesMax, self.inflatedBytesMax, self.inflationRatioMax, self.headerBytesMax, self.headersMax,
-            self.bodyBytesPerSecondMin, self.connectionsMax, self.bodiesBytesMax, self.workersMax,
+            self.bodyBytesPerSecondMin, self.connectionsMax, self.bodiesBytesMax, self.workersMax, self.waitersMax, self.connectionsPerAddressMax,
         ]
         try require(counts.allSatisfy { $0 > 0 }, "every limit of the server must be positive")
         // A batch of records, quoted as JSON strings inside JSON, with what surrounds it.

@@ -1,11 +1,12 @@
 import DataSync
 import DataSyncHTTP
 @testable import DataSyncIdentity
-import DataSyncServer
+@testable import DataSyncServer
 import DataSyncTesting
 import Foundation
 import Hummingbird
 import HummingbirdTesting
+import NIOCore
 import Testing
 
 // What the server does to connections, over real sockets.
@@ -120,6 +121,52 @@ func bytesThatAreNoRequestHarmNobody(bytes: String) async throws {
         #expect(try await late.wait(for: "200 OK"))
         for connection in open + [late] { await connection.close() }
     }
+}
+
+/// One address does not take the connections of all others.
+@Test(arguments: [false, true])
+func connectionsOfOneAddressAreCapped(isProxy: Bool) async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.connectionsPerAddressMax = 2
+    cloud.proxies = isProxy ? ["127.0.0.1"] : []
+    try await cloud.serve { port async throws in
+        func connect(_ headers: [String] = []) async throws -> RawConnection {
+            let connection = try await RawConnection.connect(port)
+            // It may be closed already.
+            try? await connection.send(request(headers: headers))
+            return connection
+        }
+        let open = [try await connect(), try await connect()]
+        for connection in open { #expect(try await connection.wait(for: "200 OK")) }
+        let third = try await connect(["Connection: close"])
+        if isProxy {
+            #expect(try await third.wait(for: "200 OK"))
+        } else {
+            #expect(try await third.waitUntilClosed())
+            #expect(third.text == "")
+            for connection in open { #expect(connection.isOpen) }
+            // Whose place is free again, another one has.
+            await open[0].close()
+            var text = ""
+            while text.isEmpty {
+                let fourth = try await connect(["Connection: close"])
+                guard try await fourth.waitUntilClosed() else { break }
+                text = fourth.text
+            }
+            #expect(text.hasPrefix("HTTP/1.1 200 OK"))
+        }
+        for connection in open + [third] { await connection.close() }
+    }
+}
+
+@Test(arguments: [
+    ("127.0.0.1", "127.0.0.1", true), ("127.0.0.1", "127.0.0.2", false), ("::ffff:10.0.0.1", "10.0.0.1", true),
+    ("::ffff:10.0.0.1", "::ffff:10.0.0.2", false), ("2001:db8::1", "2001:db8::ffff:1", true), ("2001:db8::1", "2001:db8:0:1::1", false), ("::1", "::2", true),
+])
+func addressesAreCountedByNetwork(one: String, other: String, isSame: Bool) throws {
+    let networks = try [one, other].map { ConnectionsPerAddress.network(of: try SocketAddress(ipAddress: $0, port: 1)) }
+    #expect((networks[0] == networks[1]) == isSame)
+    #expect(networks.allSatisfy { $0 != nil })
 }
 
 @Test func aRequestUnderWayIsAnsweredBeforeTheServerStops() async throws {

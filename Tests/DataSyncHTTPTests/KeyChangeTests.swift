@@ -11,6 +11,13 @@ import Testing
 
 // How a branch changes its key, and what becomes of the old one.
 
+/// A cloud whose replicas remember what they have looked up for as long as the test takes.
+private func makePatientCloud() async throws -> NoteCloud {
+    var cloud = try await makeNoteCloud()
+    cloud.environment.runningTime = { .zero }
+    return cloud
+}
+
 extension NoteCloud {
     fileprivate func row(_ branch: ServerID = 7) async throws -> ServerRow {
         try #require(try await self.hub.storage.withTransaction(.snapshot) { try await $0.server(branch) })
@@ -65,7 +72,7 @@ extension TestClientProtocol {
 /// A replica that has looked the old key up a moment ago lets nothing of it through after the change: neither writing nor reading nor opening.
 @Test(arguments: ["change", "replace", "suspend"])
 func anotherReplicaThatKnowsTheOldKeyLetsNothingThrough(how: String) async throws {
-    let cloud = try await makeNoteCloud()
+    let cloud = try await makePatientCloud()
     let old = try await cloud.enrol(7)
     let new = try TestBranch(7, cloud: cloud.key)
     let other = try cloud.application()
@@ -81,9 +88,47 @@ func anotherReplicaThatKnowsTheOldKeyLetsNothingThrough(how: String) async throw
             default: try await cloud.enrolment.suspend(7, actor: "ada")
             }
             let word = how == "change" ? "409 fenced signed" : how == "replace" ? "401 unauthorized signed" : "403 suspended signed"
-            #expect(try await replica.summary("/v1/push", Ask.push(session, ["b"], first: 2), as: old, session: session) == word)
-            #expect(try await replica.summary("/v1/pull", Ask.pull(session), as: old, session: session) == word)
-            #expect(try await replica.summary("/v1/open", Ask.open, as: old) == (how == "suspend" ? word : "401 unauthorized"))
+            let asked: [(String, any WireMessage)] = [
+                ("/v1/push", Ask.push(session, ["b"], first: 2)), ("/v1/pull", Ask.pull(session)),
+                ("/v1/acknowledge", AcknowledgeRequest(session: session, logEpoch: 1, positions: [:], outcomes: [])),
+                ("/v1/recover", RecoverRequest(session: session, epoch: 1, after: [1: 0])),
+                ("/v1/recover", RecoverRequest(session: session, epoch: 1, after: [:], isEnd: true)),
+            ]
+            for (path, message) in asked {
+                #expect(try await replica.summary(path, message, as: old, session: session) == word, "\(path)")
+            }
+            let unknown = how == "suspend" ? word : "401 unauthorized"
+            #expect(try await replica.summary("/v1/open", Ask.open, as: old) == unknown)
+            #expect(try await replica.summary("/v1/key", try await old.identity.offer(try MachineKey.generate()), as: old) == unknown)
+        }
+    }
+    #expect(try await cloud.effects() == ["1": "1"])
+}
+
+/// Sessions can be guessed. Whoever has the old key does not get into the one that the new key has opened, at a replica that has looked the
+/// old key up a moment ago.
+@Test(arguments: ["change", "replace"])
+func theOldKeyDoesNotGetIntoTheNewKeysSession(how: String) async throws {
+    let cloud = try await makePatientCloud()
+    let old = try await cloud.enrol(7)
+    let new = try TestBranch(7, cloud: cloud.key)
+    let other = try cloud.application()
+    try await cloud.test { client async throws in
+        try await other.test(.router) { replica async throws in
+            let session = try await replica.open(old)
+            _ = try await replica.ask("/v1/push", Ask.push(session, ["a"]), as: old, session: session, PushAnswer.self)
+            if how == "change" {
+                try await client.offer(new.key, as: old)
+            } else {
+                let token = try await cloud.enrolment.replace(7, actor: "ada")
+                _ = try await cloud.enrolment.join(JoinRequest(secret: token.secret, publicKey: new.key.publicKey.text, software: "x"), from: 7)
+            }
+            let next = try await client.open(new)
+            #expect(next.number > session.number)
+            for (path, message) in [("/v1/push", Ask.push(next, ["b"], first: 2)), ("/v1/pull", Ask.pull(next))] as [(String, any WireMessage)] {
+                #expect(try await replica.summary(path, message, as: old, session: next) == "401 unauthorized", "\(path)")
+                #expect(try await replica.summary(path, Ask.pull(next), as: new, session: next).hasSuffix(" signed"))
+            }
         }
     }
     #expect(try await cloud.effects() == ["1": "1"])

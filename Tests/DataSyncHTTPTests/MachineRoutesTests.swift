@@ -421,41 +421,156 @@ func whatIsNoRouteIsNotFound(path: String, method: HTTPRequest.Method) async thr
     var cloud = try await makeNoteCloud()
     cloud.limits.bodyBytesMax = 10_000
     cloud.limits.bodiesBytesMax = 10_000
-    let branch = try await cloud.enrol(7)
-    let (storage, body) = (cloud.hub.storage, Ask.open.body + [UInt8](repeating: 0x20, count: 9_000))
-    try await cloud.test { client async throws in
-        _ = try await client.open(branch)
-        storage.hold()
-        let first = try await branch.token("/v1/open", body)
-        async let held = client.ask("/v1/open", body, token: first)
-        try await storage.waitForArrival()
-        let refused = try await client.ask("/v1/open", body, token: try await branch.token("/v1/open", body))
-        #expect(refused.summary == "503 busy")
-        #expect(refused.headers[.retryAfter] == "2")
-        storage.release()
-        #expect(try await held.status == 200)
-        #expect(try await client.ask("/v1/open", body, token: try await branch.token("/v1/open", body)).status == 200)
-    }
-}
-
-@Test func whoeverFindsAllWorkersBusyIsSentAway() async throws {
-    var cloud = try await makeNoteCloud()
-    cloud.limits.workersMax = 1
-    cloud.limits.workWait = .milliseconds(500)
+    // The keys are looked up once: while the storage is held nobody could look.
+    cloud.environment.runningTime = { .zero }
     let branch = try await cloud.enrol(7)
     let storage = cloud.hub.storage
     try await cloud.test { client async throws in
         let session = try await client.open(branch)
+        let body = Ask.pull(session).body + [UInt8](repeating: 0x20, count: 9_000)
+        @Sendable func pull() async throws -> Asked {
+            try await client.ask("/v1/pull", body, token: try await branch.token("/v1/pull", body, session: session))
+        }
+        #expect(try await pull().status == 200)
+        storage.hold()
+        async let held = pull()
+        try await storage.waitForArrival()
+        let refused = try await pull()
+        #expect(refused.summary == "503 busy")
+        #expect(refused.headers[.retryAfter] == "2")
+        storage.release()
+        #expect(try await held.status == 200)
+        #expect(try await pull().status == 200)
+    }
+}
+
+/// What somebody sends who is not known takes no room, however much it is and however long it takes.
+@Test func strangersTakeNoRoom() async throws {
+    var limited = try await makeNoteCloud()
+    limited.limits.bodyBytesMax = 10_000
+    limited.limits.bodiesBytesMax = 10_000
+    let cloud = limited
+    let branch = try await cloud.enrol(7)
+    let stranger = try TestBranch(7, cloud: cloud.key)
+    let body = Ask.open.body + [UInt8](repeating: 0x20, count: 9_000)
+    try await cloud.serve { port async throws in
+        var connections: [RawConnection] = []
+        for token in ["x.y.z", try await stranger.token("/v1/open", body)] {
+            let connection = try await RawConnection.connect(port)
+            try await connection.send(
+                "POST /datasync/v1/open HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(token)\r\nContent-Length: 9000\r\n\r\n"
+                    + String(repeating: " ", count: 8_000))
+            connections.append(connection)
+        }
+        // One that joins has room for a join.
+        let joining = try await RawConnection.connect(port)
+        try await joining.send("POST /datasync/v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
+        #expect(try await joining.wait(for: "too_large"))
+        let claims = branch.claims("/v1/open", body)
+        let honest = try await RawConnection.connect(port)
+        try await honest.send(
+            "POST /datasync/v1/open HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(try await branch.token(claims))\r\nContent-Length: \(body.count)\r\n\r\n"
+                + String(decoding: body, as: UTF8.self))
+        #expect(try await honest.wait(for: "\r\n\r\n"))
+        #expect(honest.text.hasPrefix("HTTP/1.1 200 "), "\(honest.text)")
+        for connection in connections {
+            #expect(connection.isOpen)
+            #expect(connection.text == "")
+            // It is let through to its end, so that it reads that it is nobody.
+            try await connection.send(String(repeating: " ", count: 1_000))
+            #expect(try await connection.wait(for: "unauthorized"))
+        }
+        for connection in connections + [joining, honest] { await connection.close() }
+    }
+}
+
+/// A cloud with one worker, which is at work for as long as the storage is held.
+private func withBusyWorker(
+    waiters: Int, wait: Duration,
+    _ body: @escaping @Sendable (any TestClientProtocol, TestBranch, SessionID, _ release: @escaping @Sendable () -> Void) async throws -> Void
+) async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.workersMax = 1
+    cloud.limits.waitersMax = waiters
+    cloud.limits.workWait = wait
+    // The keys are looked up once: while the storage is held nobody could look.
+    cloud.environment.runningTime = { .zero }
+    let branch = try await cloud.enrol(7)
+    let storage = cloud.hub.storage
+    try await cloud.test { client async throws in
+        let session = try await client.open(branch)
+        _ = try await client.ask("/v1/pull", Ask.pull(session), as: branch, session: session, PullAnswer.self)
         storage.hold()
         async let held = client.ask("/v1/pull", Ask.pull(session), as: branch, session: session, PullAnswer.self)
         try await storage.waitForArrival()
+        do { try await body(client, branch, session) { storage.release() } } catch {
+            storage.release()
+            throw error
+        }
+        storage.release()
+        _ = try await held
+        _ = try await client.ask("/v1/pull", Ask.pull(session), as: branch, session: session, PullAnswer.self)
+    }
+}
+
+@Test func whoeverFindsAllWorkersBusyIsSentAway() async throws {
+    try await withBusyWorker(waiters: 1, wait: .milliseconds(500)) { client, branch, session, _ async throws in
         let body = Ask.pull(session).body
         let refused = try await client.ask("/v1/pull", body, token: try await branch.token("/v1/pull", body, session: session))
         #expect(refused.summary == "503 busy signed")
         #expect(refused.headers[.retryAfter] == "2")
-        storage.release()
-        _ = try await held
-        _ = try await client.ask("/v1/pull", Ask.pull(session), as: branch, session: session, PullAnswer.self)
+    }
+}
+
+/// A queue that grows is no help to anybody: one may wait, and of two the other one hears at once that it may not.
+@Test(.timeLimit(.minutes(2))) func noMoreWaitThanMay() async throws {
+    try await withBusyWorker(waiters: 1, wait: .seconds(600)) { client, branch, session, release async throws in
+        let body = Ask.pull(session).body
+        try await withThrowingTaskGroup(of: String.self) { group in
+            for _ in 0..<2 {
+                let token = try await branch.token("/v1/pull", body, session: session)
+                group.addTask { try await client.ask("/v1/pull", body, token: token).summary }
+            }
+            #expect(try await group.next() == "503 busy signed")
+            release()
+            #expect(try await group.next() == "200 - signed")
+        }
+    }
+}
+
+/// What a body becomes when it is inflated is in memory for those who are at work, and for nobody who waits.
+@Test func aBodyIsInflatedAtWorkAlone() async throws {
+    try await withBusyWorker(waiters: 1, wait: .milliseconds(300)) { client, branch, session, release async throws in
+        // Whoever looks into it sees at once that it is nothing.
+        let body = Array("this is no gzip".utf8)
+        let token = try await branch.token("/v1/pull", body, session: session)
+        #expect(try await client.ask("/v1/pull", body, token: token, headers: [.contentEncoding: "gzip"]).summary == "503 busy signed")
+        release()
+        #expect(try await client.ask("/v1/pull", body, token: token, headers: [.contentEncoding: "gzip"]).summary == "400 invalid signed")
+    }
+}
+
+/// A branch learns the time from whatever it is told.
+@Test func everySignedAnswerSaysWhatTimeItIs() async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.environment = .wrong(by: .seconds(30))
+    let branch = try await cloud.enrol(7)
+    let key = cloud.key.publicKey
+    try await cloud.test { client async throws in
+        let session = try await client.open(branch)
+        let other = SessionID(number: 99, epoch: 1)
+        let asked: [(String, any WireMessage, SessionID?, Int)] = [
+            ("/v1/open", Ask.open, nil, 200), ("/v1/pull", Ask.pull(session), session, 200), ("/v1/pull", Ask.pull(other), other, 409),
+            ("/v1/pull", Ask.pull(session), nil, 400), ("/v1/key", KeyRequest(publicKey: "", proof: ""), nil, 400),
+        ]
+        for (path, message, session, status) in asked {
+            let body = message.body
+            let answer = try await client.ask(path, body, token: try await branch.token(path, body, session: session))
+            #expect(answer.status == status)
+            let before = SyncEnvironment.system.wallTime()
+            let claims = try await StrictVerifier<AnswerClaims>.verify(try #require(answer.signature), now: before / 1_000) { _ in key }
+            #expect(abs(claims.time - before - 30_000) < 20_000, "\(path)")
+        }
     }
 }
 

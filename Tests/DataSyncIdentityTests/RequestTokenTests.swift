@@ -90,11 +90,14 @@ private let request = SignedRequest(path: "/v1/push", body: Array("body".utf8), 
 func aWrongClockIsPutRightByTheCloudsAnswer(seconds: Int64) async throws {
     let pair = try Pair(branchClock: seconds)
     let (token, id) = try await pair.branch.sign(request)
-    let skewed = await #expect(throws: SkewedRequest.self) { _ = try await pair.verify(token, request) }
-    let caller = try #require(skewed?.caller)
-    #expect(skewed?.error.code == .clockSkew)
-    #expect(caller.branch == 7)
-    let signature = try await pair.cloud.sign(status: 401, body: [], to: caller).token
+    let proof = try await pair.cloud.authenticate(token, method: request.method, path: request.path) { _, _ in pair.branchKey.publicKey }
+    let skewed = #expect(throws: DataSyncError.self) { try proof.check(request.body) }
+    #expect(skewed?.code == .clockSkew)
+    // Whose body is another is not told the time.
+    let wrong = #expect(throws: DataSyncError.self) { try proof.check([]) }
+    #expect(wrong?.code == .unauthorized)
+    #expect(proof.caller.branch == 7)
+    let signature = try await pair.cloud.sign(status: 401, body: [], to: proof.caller).token
     try await pair.branch.verify(signature, status: 401, body: [], request: id)
     #expect(pair.branch.clockOffsetMilliseconds == 0)
     #expect(abs(pair.branch.adoptCloudTime() + seconds * 1_000) < 60_000)

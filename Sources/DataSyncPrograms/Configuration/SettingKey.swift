@@ -52,6 +52,7 @@ package struct SettingKey: Sendable {
         SettingKey("http.trusted_proxies", "", "addresses of proxies whose X-Forwarded-For is believed, by comma", [.cloud]),
         SettingKey("http.idle", "60s", "a silent connection is closed after this", [.cloud]),
         SettingKey("http.connections", "2000", "most connections at a time", [.cloud]),
+        SettingKey("http.connections_per_address", "20", "most of one address; those of trusted proxies and of this machine are not counted", [.cloud]),
         SettingKey("http.workers", "8", "requests that work at a time", [.cloud]),
 
         SettingKey("limits.record_bytes", "1048576", "the largest payload"),

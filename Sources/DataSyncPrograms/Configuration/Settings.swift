@@ -164,6 +164,7 @@ package struct Settings: Sendable {
         var limits = ServerLimits()
         limits.idleTimeout = try self.duration("http.idle", min: .seconds(1), written: "1s")
         limits.connectionsMax = try self.integer("http.connections")
+        limits.connectionsPerAddressMax = try self.integer("http.connections_per_address")
         limits.workersMax = try self.integer("http.workers")
         return limits
     }

@@ -14,6 +14,8 @@ struct TestCloud<Storage: SyncStorage>: Sendable {
     var limits = ServerLimits()
     var environment = SyncEnvironment.system
     var trustedProxies: Set<String> = []
+    /// Whose connections are not counted.
+    var proxies: Set<String> = []
     let log = LogLines()
 
     init(_ hub: Hub<Storage>) throws {
@@ -40,7 +42,7 @@ struct TestCloud<Storage: SyncStorage>: Sendable {
     ) throws -> Application<some HTTPResponder<ServerRequestContext>> {
         try HTTPServer.make(
             router: try self.router(), at: ListenAddress(host: "127.0.0.1", port: 0), tls: tls, limits: self.limits,
-            logger: self.log.logger, listening: listening)
+            proxies: self.proxies, logger: self.log.logger, listening: listening)
     }
 
     /// Serves on a free port while `body` runs.
@@ -149,7 +151,11 @@ enum Ask {
                     payload: "{\"upsert\":{\"id\":\(number),\"text\":\"\(text)\"}}"))
         }
         return PushRequest(
-            session: session, runs: [PushRun(type: 1, firstSynID: first, run: Fingerprint(rawValue: 5), records: records)])
+            session: session,
+            runs: [
+                PushRun(
+                    type: 1, firstSynID: first, run: Fingerprint(rawValue: 5), before: first == 1 ? .none : Fingerprint(rawValue: 5), records: records)
+            ])
     }
 
     static func pull(_ session: SessionID) -> PullRequest {
