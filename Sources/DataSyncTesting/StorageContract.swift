@@ -921,12 +921,12 @@ extension StorageContract {
     private func auditChain(_ storage: Storage) async throws {
         #expect(try await storage.verifyAudit() == AuditVerdict(intact: 0, head: .start))
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for writer in 0..<20 {
+            for writer in 0..<8 {
                 group.addTask {
                     try await self.retrying(storage) { transaction in
                         // Something that two of them do not wait for each other with.
                         try await transaction.putSetting("writer.\(writer)", "1")
-                        for line in 0..<2 {
+                        for line in 0..<5 {
                             try await transaction.appendAudit(
                                 AuditEntry(time: Int64(line), actor: "writer \(writer)", action: "test", subject: "line \(line)"))
                         }
