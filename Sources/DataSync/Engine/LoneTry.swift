@@ -47,24 +47,6 @@ struct LoneTry: Hashable, Sendable {
 }
 
 extension LoneTry {
-    /// Runs `body`, for which a record was begun with alone, and takes that back where it threw: it did not end this process. Where it took
-    /// too long it may be to blame for that, and stays.
-    /// - Parameters:
-    ///   - name: Of the setting that says so, which `body` removes where it succeeds; nil where no record was begun with.
-    ///   - end: Removes it.
-    static func takingBack<Result>(
-        _ name: String?, by end: (String) async throws -> Void, _ body: () async throws -> Result
-    ) async throws -> Result {
-        do { return try await body() } catch {
-            guard let name, !(error is CancellationError) else { throw error }
-            do { try await end(name) } catch let failure {
-                // Whoever goes on after a setback must not find it begun with.
-                if error is ChunkSetback { throw failure }
-            }
-            throw error
-        }
-    }
-
     /// As it is stored; nil for what this version did not write.
     init?(text: String) {
         let fields = text.split(separator: " ").compactMap { Int64($0) }

@@ -159,6 +159,23 @@ import Testing
         #expect(try await company.memos(at: .cloud).map(\.disposition) == [.applied])
     }
 
+    @Test func aNewSessionTellsAgainHowOpenRecordsStand() async throws {
+        var limits = SyncLimits()
+        limits.retryDelays = [.zero, .seconds(3_600)]
+        let company = try await Company(branches: [1], limits: limits)
+        try await company.write(Item(id: 1, text: "poison"), .product, at: .cloud)
+        try await company.cycle(1)
+        let copy = try #require(company.link(1).lastAcknowledgement)
+        try await company.cycle(1)
+        #expect(try await company.memos(at: .cloud).map(\.attempts) == [2])
+        // As a cloud that was put back, or that got an older acknowledgement last, knows it.
+        _ = try await company.hub.acknowledge(copy, from: 1)
+        #expect(try await company.memos(at: .cloud).map(\.attempts) == [1])
+        _ = try await company.agents[1]!.transport.base.open(OpenRequest(nonce: "0123456789abcdef", software: "test", types: []))
+        try await company.cycle(1)
+        #expect(try await company.memos(at: .cloud).map(\.attempts) == [2])
+    }
+
     @Test func aNewerStateSupersedesAnOlderOneThatIsParkedAtABranch() async throws {
         let company = try await Company(branches: [1], limits: SyncLimits())
         try await company.write(Item(id: 1, text: "poison"), .product, at: .cloud)
