@@ -55,12 +55,13 @@ private struct RecordingConnection: SQLConnection {
     /// The whole of the storage contract and a mapped aggregate, on storages that write down what they send.
     private func statements(_ kind: TestDatabase) async throws -> (statements: [String], bench: Bench) {
         let log = StatementLog()
-        let contract = StorageContract {
+        let makeStorage = { @Sendable () async throws -> SQLStorage in
             let storage = SQLStorage(RecordingDatabase(base: try await kind.make(), log: log), connectionsMax: 4, waitMax: .seconds(30))
             try await storage.migrate()
             return storage
         }
-        for testCase in StorageContract<SQLStorage>.Case.allCases { try await contract.run(testCase) }
+        for testCase in StorageContract<SQLStorage>.Case.allCases { try await StorageContract(makeStorage: makeStorage).run(testCase) }
+        for testCase in PeopleContract<SQLStorage>.Case.allCases { try await PeopleContract(makeStorage: makeStorage).run(testCase) }
         let bench = try await Bench(kind, isMigrated: true)
         try await Shop.create(in: bench)
         let storage = SQLStorage(RecordingDatabase(base: bench.database, log: log), connectionsMax: 4, waitMax: .seconds(30))
@@ -101,7 +102,7 @@ private struct RecordingConnection: SQLConnection {
             #expect(!lower.contains("update ignore") && !lower.contains("update or "), Comment(rawValue: statement))
             if let (table, isUpsert) = self.upsert(lower), isUpsert { upserted.insert(table) }
         }
-        #expect(upserted.isSuperset(of: ["sync_config", "sync_entity", "sync_send", "sync_log_tail", "sync_frontier", "member", "orders"]))
+        #expect(upserted.isSuperset(of: ["sync_config", "sync_entity", "sync_send", "sync_log_tail", "sync_frontier", "sync_attempt", "member", "orders"]))
         for table in upserted {
             let shape = try await bench.storage.withTransaction(.snapshot) { try await $0.shape(of: table) }
             #expect(shape?.primaryKey.isEmpty == false, Comment(rawValue: table))

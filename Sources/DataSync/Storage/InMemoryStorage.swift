@@ -104,6 +104,10 @@ package struct InMemoryState: Sendable {
     package var audit: [AuditRow] = []
     package var auditHead = AuditHead.start
     package var servers: [ServerID: ServerRow] = [:]
+    package var persons: [PersonKey: PersonRow] = [:]
+    package var logins: [String: LoginRow] = [:]
+    /// By source.
+    package var attempts: [PersonKey: AttemptRow] = [:]
     /// By id. Ids may be missing, as where a transaction was rolled back that had taken one.
     package var outbox: [OutboxRow] = []
     package var frontier: Int64 = 0

@@ -71,14 +71,14 @@ struct Moment: Sendable {
 }
 
 /// Both clocks of one database, for the process that works on it.
-final class DatabaseClock: Sendable {
+package final class DatabaseClock: Sendable {
     private let environment: SyncEnvironment
     private let known = Mutex(Age())
 
-    init(_ environment: SyncEnvironment) { self.environment = environment }
+    package init(_ environment: SyncEnvironment) { self.environment = environment }
 
     /// The running time of the database, in milliseconds; it is read where this process has not read it before.
-    func age(in transaction: some SyncTransaction) async throws -> Int64 {
+    package func age(in transaction: some SyncTransaction) async throws -> Int64 {
         if PlantedBug.isOn(.agedByWallClock) { return self.environment.wallTime() }
         let time = self.environment.runningTime()
         if let value = self.known.withLock({ $0.value(at: time) }) { return value }

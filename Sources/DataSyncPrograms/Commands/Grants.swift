@@ -29,8 +29,8 @@ package enum Grants {
     }
 
     static let ownTables = [
-        "sync_audit", "sync_audit_head", "sync_batch", "sync_config", "sync_data", "sync_entity", "sync_frontier", "sync_log", "sync_log_counter",
-        "sync_log_tail", "sync_memo", "sync_position", "sync_receipt", "sync_send", "sync_sent",
+        "sync_attempt", "sync_audit", "sync_audit_head", "sync_batch", "sync_config", "sync_data", "sync_entity", "sync_frontier", "sync_log",
+        "sync_log_counter", "sync_log_tail", "sync_login", "sync_memo", "sync_person", "sync_position", "sync_receipt", "sync_send", "sync_sent",
         "sync_server", "sync_stream", "sync_uid",
     ]
 }

@@ -81,7 +81,7 @@ extension SQLTransaction {
         let own = Set(
             [
                 "config", "server", "data", "frontier", "stream", "batch", "position", "send", "log_counter", "log_tail", "log",
-                "entity", "memo", "audit", "audit_head", "receipt", "sent", "uid",
+                "entity", "memo", "audit", "audit_head", "receipt", "sent", "uid", "person", "login", "attempt",
             ].map { "sync_\($0)" })
         return try await self.read("tables", sql).map { try $0.text(0) }.filter { !own.contains($0) }.sorted()
     }

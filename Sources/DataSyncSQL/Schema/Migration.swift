@@ -248,6 +248,46 @@ struct Migration: Sendable {
                 ) {table}
                 """,
                 """
+                create table if not exists sync_person (
+                  people {name} not null,
+                  name {name} not null,
+                  role {name} not null,
+                  branches {text},
+                  password {short} not null,
+                  state {name} not null,
+                  failures {int} not null default 0,
+                  locked_until {bigint} not null default 0,
+                  generation {bigint} not null default 1,
+                  created {bigint} not null,
+                  changed {bigint} not null,
+                  last_login {bigint} not null default 0,
+                  op {bigint} not null default 0,
+                  primary key (people, name)
+                ) {table}
+                """,
+                """
+                create table if not exists sync_login (
+                  id {name} not null primary key,
+                  people {name} not null,
+                  name {name} not null,
+                  generation {bigint} not null,
+                  digest {name} not null,
+                  created {bigint} not null,
+                  used {bigint} not null,
+                  op {bigint} not null default 0
+                ) {table}
+                """,
+                """
+                create table if not exists sync_attempt (
+                  people {name} not null,
+                  source {name} not null,
+                  level {bigint} not null,
+                  time {bigint} not null,
+                  op {bigint} not null default 0,
+                  primary key (people, source)
+                ) {table}
+                """,
+                """
                 create table if not exists sync_audit_head (
                   id {tinyint} not null primary key,
                   last {bigint} not null,
