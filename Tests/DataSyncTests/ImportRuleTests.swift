@@ -47,7 +47,8 @@ import Testing
     /// Who alone imports what.
     private static let owners: [String: Set<String>] = [
         "CMariaDB": ["DataSyncMySQL"], "GRDB": ["DataSyncSQLite"], "CZlib": ["DataSyncCompression"], "JWTKit": ["DataSyncIdentity"],
-        "Crypto": ["DataSyncIdentity"], "FoundationNetworking": ["DataSyncHTTP"], "NIOCore": ["DataSyncServer"], "NIOSSL": ["DataSyncServer"],
+        "Crypto": ["DataSyncIdentity"], "CryptoExtras": ["DataSyncIdentity"], "FoundationNetworking": ["DataSyncHTTP"], "NIOCore": ["DataSyncServer"],
+        "NIOSSL": ["DataSyncServer"],
         "HTTPTypes": ["DataSyncServer"], "HummingbirdCore": ["DataSyncServer"], "HummingbirdTLS": ["DataSyncServer"],
         "Hummingbird": ["DataSyncServer", "DataSyncPrograms"], "Testing": ["DataSyncTesting"], "ArgumentParser": programs,
         "Configuration": programs, "Yams": programs, "DataSyncPrograms": programs,
