@@ -85,11 +85,36 @@ package struct CloudProgram: Sendable {
             listening(port)
         }
         var services: [any Service] = [hub, server]
+        if let listener = try self.settings.peopleListener() { services.append(try self.administration(at: listener, hub, ring, serverLimits)) }
         if let manager = ServiceManager() { services.append(Watchdog(manager) { isListening.isRaised ? hub.steps : 0 }) }
         var configuration = ServiceGroupConfiguration(
             services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: self.logger)
         configuration.maximumGracefulShutdownDuration = .seconds(20)
         return ServiceGroup(configuration: configuration)
+    }
+
+    /// What people at the cloud log in to.
+    private func administration(
+        at listener: PeopleListener, _ hub: Hub<SQLStorage>, _ ring: CloudKeyRing<SQLStorage>, _ limits: ServerLimits
+    ) throws -> any Service {
+        let login = try self.settings.peopleLogin(self.storage, OperatorSet.self)
+        let (storage, definitions, mappings, recordLimits) = (self.storage, hub.types.definitions, self.settings, self.limits)
+        let endpoints = OperatorEndpoints(
+            login: login, hub: hub, enrolment: try self.enrolment(), keys: ring, environment: .program,
+            status: { caller in
+                let branches = try await storage.withTransaction(.snapshot) { try await $0.servers() }.map(\.id).filter(\.isBranch)
+                let overview = try await Overview(
+                    of: storage, definitions: definitions, audiences: [.all] + branches.map { .server($0) }, now: SyncEnvironment.program.wallTime())
+                return CloudStatus.json(overview) { caller.sees($0) }
+            },
+            put: { row in
+                let type = try await mappings.mappedTypes(in: storage).first { $0.definition.id == row.type }
+                let scope: ServerID? = type?.definition.route == .origin ? (row.target.isBranch ? row.target : nil) : .cloud
+                try await PutRecord.enqueue(row, type: type, scope: scope, limits: recordLimits, in: storage)
+            })
+        let proxies = Set(self.settings.list("http.trusted_proxies"))
+        let routes = PeopleRoutes(login: login, endpoints: endpoints.all, trustedProxies: proxies, logger: self.logger)
+        return try listener.server(routes, limits: limits, proxies: proxies, logger: self.logger)
     }
 }
 

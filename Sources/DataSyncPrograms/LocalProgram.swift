@@ -119,12 +119,34 @@ package struct LocalProgram: Sendable {
             }
             services.append(try HTTPServer.make(router: router, at: address, tls: nil, logger: self.logger))
         }
+        if let listener = try self.settings.peopleListener() { services.append(try self.desk(at: listener, agent)) }
         if let manager = ServiceManager() { services.append(Watchdog(manager) { agent.health.steps }) }
         var configuration = ServiceGroupConfiguration(
             services: services.map { .init(service: $0, successTerminationBehavior: .gracefullyShutdownGroup) },
             gracefulShutdownSignals: [.sigterm, .sigint], logger: self.logger)
         configuration.maximumGracefulShutdownDuration = .seconds(20)
         return ServiceGroup(configuration: configuration)
+    }
+
+    /// What people and applications of the branch log in to.
+    private func desk(at listener: PeopleListener, _ agent: BranchAgent) throws -> any Service {
+        let login = try self.settings.peopleLogin(self.storage, StaffSet.self)
+        let (storage, settings, limits, branch) = (self.storage, self.settings, self.limits, agent.id)
+        let definitions = settings.types.map(\.definition)
+        let endpoints = StaffEndpoints(
+            login: login, storage: storage, limits: limits, names: Dictionary(definitions.map { ($0.id, $0.name) }) { first, _ in first },
+            environment: .program,
+            status: {
+                let overview = try await Overview(of: storage, definitions: definitions, audiences: [], now: SyncEnvironment.program.wallTime())
+                return LocalStatus.json(overview, branch: branch, isRunning: true)
+            },
+            ask: { try await self.ask($0, timeout: .seconds(30)) },
+            put: { row in
+                let type = try await settings.mappedTypes(in: storage).first { $0.definition.id == row.type }
+                try await PutRecord.enqueue(row, type: type, scope: branch, limits: limits, in: storage)
+            })
+        let routes = PeopleRoutes(login: login, endpoints: endpoints.all, logger: self.logger)
+        return try listener.server(routes, limits: ServerLimits(), logger: self.logger)
     }
 
     // MARK: - Joining

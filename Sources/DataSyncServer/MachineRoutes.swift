@@ -162,7 +162,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                 let answer = ErrorAnswer(DataSyncError(.storageUnavailable, operation: name))
                 return self.response(Reply(status: 503, body: answer.body, retryAfter: .seconds(1)), acceptsGzip: false)
             }
-            self.log(refusal, name, address: self.address(of: request, context))
+            self.log(refusal, name, address: CallerAddress.of(request, context, trustedProxies: self.trustedProxies))
             let answer = ErrorAnswer(refusal)
             var response = self.response(Reply(status: answer.status, body: answer.body, retryAfter: refusal.retryAfter), acceptsGzip: false)
             // What is left of a body that was not read is not a request.
@@ -249,16 +249,6 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     }
 
     // MARK: - Log
-
-    /// Where a request came from: the connection, or what the nearest proxy that is not trusted told a trusted one.
-    private func address(of request: Request, _ context: some RequestContext) -> String {
-        guard let peer = (context as? any CallerAddressContext)?.callerAddress else { return "unknown" }
-        guard self.trustedProxies.contains(peer), let forwarded = request.headers[Self.forwardedFor] else { return peer }
-        let path = forwarded.split(separator: ",").map { $0.filter { $0 != " " } }
-        return path.last { !self.trustedProxies.contains($0) } ?? peer
-    }
-
-    private static var forwardedFor: HTTPField.Name { HTTPField.Name("x-forwarded-for")! }
 
     private func log(_ error: DataSyncError, _ name: StaticString, address: String) {
         self.logger.warning(

@@ -95,7 +95,7 @@ extension Cloud {
                     let branches = try await cloud.storage.withTransaction(.snapshot) { try await $0.servers() }.filter(\.id.isBranch)
                     let now = SyncEnvironment.system.wallTime()
                     if json {
-                        for branch in branches { Terminal.say(branchJSON(branch)) }
+                        for branch in branches { Terminal.say(BranchLines.json(branch)) }
                     } else if branches.isEmpty {
                         Terminal.say("There is no branch yet: `datasync-cloud branch add`.")
                     } else {
@@ -125,20 +125,4 @@ private func withEnrolment(_ options: GlobalOptions, _ work: (Enrolment<SQLStora
 private func show(_ token: JoinToken) {
     Terminal.complain("join token for branch \(token.server), good once and for an hour; at the branch: datasync-local join --cloud URL TOKEN")
     Terminal.say(token.text)
-}
-
-func branchJSON(_ branch: ServerRow) -> String {
-    var writer = JSONWriter()
-    writer.object { writer in
-        writer.member("id", branch.id.rawValue)
-        writer.member("name", branch.name)
-        writer.member("status", branch.status.rawValue)
-        if let key = branch.publicKey { writer.member("public_key", key) }
-        if let key = branch.nextKey { writer.member("next_key", key) }
-        if let version = branch.version { writer.member("software", version) }
-        writer.member("epoch", branch.epoch)
-        writer.member("session", branch.session)
-        writer.member("last_seen", branch.lastSeen)
-    }
-    return writer.text
 }

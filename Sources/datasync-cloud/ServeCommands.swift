@@ -45,6 +45,7 @@ extension Cloud {
                     try await transaction.insertServer(
                         ServerRow(id: .cloud, name: "cloud", status: .active, publicKey: key.publicKey.text))
                 }
+                if let made = try cloud.settings.makePeopleKey() { Terminal.say(made) }
                 Terminal.say(
                     "next: describe the business types in \(path), then `datasync-cloud config check`, `datasync-cloud serve`, `datasync-cloud branch add`")
             }

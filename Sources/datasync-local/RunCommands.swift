@@ -28,6 +28,7 @@ extension Local {
                 Terminal.say(
                     before == 0
                         ? "created the tables in \(local.storage.database.name)" : "the tables in \(local.storage.database.name) are there, version \(before)")
+                if let made = try local.settings.makePeopleKey() { Terminal.say(made) }
                 Terminal.say("next: describe the business types in \(path), then `datasync-local config check`, `datasync-local join`, `datasync-local run`")
             }
         }

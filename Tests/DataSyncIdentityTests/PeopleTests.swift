@@ -211,6 +211,19 @@ struct House<People: PeopleSet>: Sendable {
         #expect(AttemptSource.of(address) == source)
     }
 
+    /// That the right password of somebody locked out costs another hash would tell that it is right.
+    @Test func anOldHashIsNotMadeAnewForWhoIsNotLetIn() async throws {
+        let house = try await Operators.open()
+        let old = try await PasswordHasher(cost: PasswordCost(logRounds: 3)).hash(Operators.password)
+        try await house.storage.withTransaction { transaction in
+            guard var row = try await transaction.person(.operators, "ada") else { return }
+            (row.password, row.failures) = (old, 100)
+            #expect(try await transaction.replacePerson(row))
+        }
+        try await house.expectRefusal("ada", Operators.password)
+        #expect(try await house.person()?.password == old)
+    }
+
     @Test func anOldHashIsMadeAnewWhenSomebodyLogsIn() async throws {
         let house = try await Operators.open()
         let old = try await PasswordHasher(cost: PasswordCost(logRounds: 3)).hash(Operators.password)
@@ -322,6 +335,21 @@ struct House<People: PeopleSet>: Sendable {
         await #expect(throws: DataSyncError.self) { _ = try await house.login.renew(answer.refreshToken, from: "192.0.2.1") }
         let again = try await house.logIn("eve", what == "password" ? "eight quiet otters" : nil)
         #expect(try await house.login.verify(again.accessToken.revealed).role == (what == "role" ? .operator : .viewer))
+    }
+
+    /// The generation alone, whatever became of the login; and the login alone.
+    @Test(arguments: [true, false])
+    func generationAndLoginAreEachEnough(isGeneration: Bool) async throws {
+        let house = try await Operators.open()
+        let answer = try await house.logIn()
+        try await house.storage.withTransaction { transaction in
+            guard isGeneration else { return try await transaction.removeLogins(.operators, of: "ada") }
+            guard var row = try await transaction.person(.operators, "ada") else { return }
+            row.generation += 1
+            #expect(try await transaction.replacePerson(row))
+        }
+        #expect(!(await house.isLetIn(answer)))
+        await #expect(throws: DataSyncError.self) { _ = try await house.login.renew(answer.refreshToken, from: "192.0.2.1") }
     }
 
     @Test func anotherPasswordNeedsTheOldOne() async throws {

@@ -55,6 +55,23 @@ extension WithPrograms {
             }
         }
 
+        /// Passwords would be readable on the way.
+        @Test(arguments: [(Desk.Program.cloud, "admin"), (.local, "local")])
+        func aListenerForPeopleThatOthersReachNeedsTLS(program: Desk.Program, group: String) async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                _ = try desk.run(program, "init")
+                for host in ["0.0.0.0", "192.0.2.1", "::", "shop.example"] {
+                    let result = try desk.run(program, "config", "check", "--set", "\(group).port=8081", "--set", "\(group).host=\(host)")
+                    #expect(result.status == 78)
+                    #expect(result.complaints.contains("\(group).host is \(host), which others reach, and there is no TLS"), "\(result.complaints)")
+                }
+                #expect(try desk.run(program, "config", "check", "--set", "\(group).port=8081").status == 0)
+                let half = try desk.run(program, "config", "check", "--set", "\(group).port=8081", "--set", "\(group).tls_key=x.pem")
+                #expect(half.complaints.contains("belong together"), "\(half.complaints)")
+            }
+        }
+
         /// Whoever holds the port may let go of it: a service manager starts the program again.
         @Test func aPortThatSomebodyElseHasIsWorthTryingAgain() async throws {
             try await Programs.withFolder { folder in

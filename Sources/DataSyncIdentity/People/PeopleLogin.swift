@@ -93,12 +93,24 @@ public struct PeopleLogin<Storage: SyncStorage, People: PeopleSet>: Sendable whe
             let name = PersonRow.normalised(name)
             let row = try await self.attempt(from: source, of: name)
             let (isRight, isOld) = try await hasher.isRight(password, for: row?.password)
-            let hash = isRight && isOld ? try await hasher.hash(password) : nil
             guard let row else {
                 try await self.refuse("login.refused", "a name that does not exist", from: address)
                 throw Self.refusal
             }
-            return try await self.decide(row, isRight: isRight, hash: hash, from: address)
+            let answer = try await self.decide(row, isRight: isRight, from: address)
+            // Not before it is decided: or the time would tell that a password is right which is not looked at.
+            if isOld { try await self.renewHash(of: password, known: row, hasher) }
+            return answer
+        }
+    }
+
+    /// Hashes a password anew, at today's cost, unless it was changed meanwhile.
+    private func renewHash(of password: Secret<String>, known: PersonRow, _ hasher: PasswordHasher) async throws {
+        let hash = try await hasher.hash(password)
+        try await self.register.unit { transaction in
+            guard var row = try await transaction.person(People.kind, known.name), row.password == known.password else { return }
+            row.password = hash
+            guard try await transaction.replacePerson(row) else { throw DataSyncError(.storageBusy, operation: "login") }
         }
     }
 
@@ -127,7 +139,7 @@ public struct PeopleLogin<Storage: SyncStorage, People: PeopleSet>: Sendable whe
     }
 
     /// What comes of a password that was compared with that of `seen`.
-    private func decide(_ seen: PersonRow, isRight: Bool, hash: Secret<String>?, from address: String) async throws -> LoginAnswer {
+    private func decide(_ seen: PersonRow, isRight: Bool, from address: String) async throws -> LoginAnswer {
         let secret = OpaqueSecret.generate()
         let id = self.newID()
         let subject = "\(People.kind.rawValue) \(seen.name)"
@@ -157,7 +169,6 @@ public struct PeopleLogin<Storage: SyncStorage, People: PeopleSet>: Sendable whe
                 return nil
             }
             (row.failures, row.lockedUntil, row.lastLogin) = (0, 0, self.environment.wallTime())
-            if let hash { row.password = hash }
             guard try await transaction.replacePerson(row) else { throw DataSyncError(.storageBusy, operation: "login") }
             try await transaction.insertLogin(
                 LoginRow(

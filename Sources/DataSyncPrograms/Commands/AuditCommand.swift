@@ -1,6 +1,7 @@
 package import ArgumentParser
 import DataSync
 import DataSyncSQL
+import DataSyncServer
 import Foundation
 
 /// `audit`, of both programs: each database has a chain of its own.
@@ -95,14 +96,7 @@ private enum AuditLines {
 
     static func json(_ row: AuditRow) -> String {
         var writer = JSONWriter()
-        writer.object { writer in
-            writer.member("line", row.sequence)
-            writer.member("time", row.entry.time)
-            writer.member("actor", row.entry.actor)
-            writer.member("action", row.entry.action)
-            writer.member("subject", row.entry.subject)
-            writer.member("digest", row.digest)
-        }
+        row.write(to: &writer)
         return writer.text
     }
 }

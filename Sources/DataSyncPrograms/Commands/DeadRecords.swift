@@ -1,4 +1,5 @@
 package import DataSync
+import DataSyncServer
 
 /// `dead list` of both programs: the records that were refused, and the ones that wait.
 package enum DeadRecords {
@@ -33,22 +34,7 @@ package enum DeadRecords {
     /// - Parameter start: What the machine's clock would have shown when the running time of the database began.
     private static func json(_ memo: Memo, _ names: [BusinessTypeID: String], start: Int64) -> String {
         var writer = JSONWriter()
-        writer.object { writer in
-            writer.member("id", memo.id)
-            writer.member("is", memo.disposition.name)
-            writer.member("type", memo.line.type.rawValue)
-            if let name = names[memo.line.type] { writer.member("type_name", name) }
-            writer.member("entity", memo.record.key.text)
-            writer.member("origin", memo.record.origin.rawValue)
-            writer.member("epoch", memo.record.stream.epoch)
-            writer.member("number", memo.record.synID)
-            writer.member("held_by", memo.line.receiver.rawValue)
-            writer.member("attempts", memo.attempts)
-            writer.member("reason", memo.reason.name)
-            if let detail = memo.detail { writer.member("detail", detail) }
-            writer.member("created", memo.created)
-            writer.member("next_try", start + memo.nextTry)
-        }
+        memo.write(to: &writer, names: names, start: start)
         return writer.text
     }
 }

@@ -31,6 +31,7 @@ package struct SettingKey: Sendable {
         SettingKey("storage.wait", "2s", "how long a request waits for one of them"),
 
         SettingKey("identity.key_file", "./datasync.key", "this machine's private key; readable by its user only"),
+        SettingKey("identity.people_key_file", "./datasync-people.key", "the private key that signs what people who log in get; readable by its user only"),
 
         SettingKey("cloud.url", nil, "the cloud's address: https://host[:port][/prefix]", [.local]),
         SettingKey("cloud.allow_plain_http", "false", "whether http may be used to another machine; records are readable on the way then", [.local]),
@@ -54,6 +55,16 @@ package struct SettingKey: Sendable {
         SettingKey("http.connections", "2000", "most connections at a time", [.cloud]),
         SettingKey("http.connections_per_address", "20", "most of one address; those of trusted proxies and of this machine are not counted", [.cloud]),
         SettingKey("http.workers", "8", "requests that work at a time", [.cloud]),
+
+        SettingKey("local.host", "127.0.0.1", "where people and applications of this branch log in; another machine's only with TLS", [.local]),
+        SettingKey("local.port", nil, "a port for them; none: nobody logs in over HTTP", [.local]),
+        SettingKey("local.tls_certificate", nil, "the certificate and its chain, in PEM", [.local]),
+        SettingKey("local.tls_key", nil, "its private key, in PEM", [.local]),
+
+        SettingKey("admin.host", "127.0.0.1", "where people of the cloud log in and administer; another machine's only with TLS", [.cloud]),
+        SettingKey("admin.port", nil, "a port for them; none: nobody logs in over HTTP", [.cloud]),
+        SettingKey("admin.tls_certificate", nil, "the certificate and its chain, in PEM", [.cloud]),
+        SettingKey("admin.tls_key", nil, "its private key, in PEM", [.cloud]),
 
         SettingKey("limits.record_bytes", "1048576", "the largest payload"),
         SettingKey("limits.batch_records", "1000", "most records in one request"),

@@ -169,12 +169,28 @@ package struct Settings: Sendable {
         return limits
     }
 
-    package func tlsFiles() throws(DataSyncError) -> TLSFiles? {
-        switch (self.text("http.tls_certificate"), self.text("http.tls_key")) {
+    /// - Parameter group: Of the settings.
+    package func tlsFiles(_ group: String = "http") throws(DataSyncError) -> TLSFiles? {
+        switch (self.text("\(group).tls_certificate"), self.text("\(group).tls_key")) {
         case (nil, nil): return nil
         case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key)
-        default: throw ConfigurationFile.failure("http.tls_certificate and http.tls_key belong together: one of them is missing")
+        default: throw ConfigurationFile.failure("\(group).tls_certificate and \(group).tls_key belong together: one of them is missing")
         }
+    }
+
+    /// Where people log in; nil where they do not.
+    /// - Throws: `invalidConfiguration` where passwords would be readable on the way.
+    func peopleListener() throws(DataSyncError) -> PeopleListener? {
+        let group = self.program == .cloud ? "admin" : "local"
+        let tls = try self.tlsFiles(group)
+        guard self.text("\(group).port") != nil else { return nil }
+        let host = try self.required("\(group).host")
+        guard tls != nil || ["localhost", "::1"].contains(host) || host.hasPrefix("127.") else {
+            throw ConfigurationFile.failure(
+                "\(group).host is \(host), which others reach, and there is no TLS: passwords would be readable on the way. Set \(group).tls_certificate and "
+                    + "\(group).tls_key, or listen at 127.0.0.1 behind a proxy that ends TLS")
+        }
+        return PeopleListener(address: ListenAddress(host: host, port: try self.port("\(group).port")), tls: tls)
     }
 
     /// Reads everything that `run` or `serve` would read, without doing anything.
@@ -184,6 +200,7 @@ package struct Settings: Sendable {
         case .cloud:
             try self.serverLimits().validate(limits)
             _ = try self.tlsFiles()
+            _ = try self.peopleListener()
             _ = try self.port("http.port")
         case .local:
             _ = try self.schedule()
@@ -191,6 +208,7 @@ package struct Settings: Sendable {
             let allowsPlainHTTP = try self.flag("cloud.allow_plain_http")
             if let url = self.text("cloud.url") { _ = try CloudEndpoint(url, allowsPlainHTTP: allowsPlainHTTP) }
             if self.text("health.port") != nil { _ = try self.port("health.port") }
+            _ = try self.peopleListener()
         }
     }
 

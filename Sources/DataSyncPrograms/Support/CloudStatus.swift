@@ -1,9 +1,9 @@
-import DataSync
-import DataSyncPrograms
+package import DataSync
+import DataSyncServer
 
 /// What `status` prints.
-enum CloudStatus {
-    static func text(_ overview: Overview) -> String {
+package enum CloudStatus {
+    package static func text(_ overview: Overview) -> String {
         var parts: [String] = []
         let branches = overview.servers.filter(\.id.isBranch)
         if branches.isEmpty {
@@ -31,11 +31,12 @@ enum CloudStatus {
         return parts.joined(separator: "\n\n")
     }
 
-    static func json(_ overview: Overview) -> String {
+    /// - Parameter sees: Which branches are shown.
+    package static func json(_ overview: Overview, sees: (ServerID) -> Bool = { _ in true }) -> String {
         var writer = JSONWriter()
         writer.object { writer in
             writer.key("branches")
-            writer.array { writer in for branch in overview.servers where branch.id.isBranch { writer.raw(branchJSON(branch)) } }
+            writer.array { writer in for branch in overview.servers where branch.id.isBranch && sees(branch.id) { branch.write(to: &writer) } }
             writer.key("types")
             writer.array { writer in
                 for type in overview.types {
@@ -50,7 +51,7 @@ enum CloudStatus {
             }
             writer.key("confirmed")
             writer.array { writer in
-                for confirmation in overview.confirmations {
+                for confirmation in overview.confirmations where sees(confirmation.peer) {
                     writer.object { writer in
                         writer.member("branch", confirmation.peer.rawValue)
                         writer.member("type", confirmation.type.rawValue)
@@ -62,7 +63,7 @@ enum CloudStatus {
             }
             writer.key("records")
             writer.array { writer in
-                for count in overview.memos {
+                for count in overview.memos where count.receiver.isCloud || sees(count.receiver) {
                     writer.object { writer in
                         writer.member("held_by", count.receiver.rawValue)
                         writer.member("type", count.type.rawValue)

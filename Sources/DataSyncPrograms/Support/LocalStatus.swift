@@ -1,9 +1,8 @@
-import DataSync
-import DataSyncPrograms
+package import DataSync
 
 /// What `status` prints.
-enum LocalStatus {
-    static func text(_ overview: Overview, branch: ServerID, isRunning: Bool) -> String {
+package enum LocalStatus {
+    package static func text(_ overview: Overview, branch: ServerID, isRunning: Bool) -> String {
         let name = overview.servers.first { $0.id == branch }?.name ?? ""
         var lines = ["branch \(branch) '\(name)': the agent is \(isRunning ? "running" : "not running")"]
         if let health = overview.health {
@@ -27,7 +26,7 @@ enum LocalStatus {
         return lines.joined(separator: "\n")
     }
 
-    static func json(_ overview: Overview, branch: ServerID, isRunning: Bool) -> String {
+    package static func json(_ overview: Overview, branch: ServerID, isRunning: Bool) -> String {
         var writer = JSONWriter()
         writer.object { writer in
             writer.member("branch", branch.rawValue)
