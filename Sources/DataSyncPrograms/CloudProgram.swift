@@ -107,6 +107,7 @@ package struct CloudProgram: Sendable {
                     of: storage, definitions: definitions, audiences: [.all] + branches.map { .server($0) }, now: SyncEnvironment.program.wallTime())
                 return CloudStatus.json(overview) { caller.sees($0) }
             },
+            grants: { try mappings.grants(types: try await mappings.mappedTypes(in: storage)) },
             put: { row in
                 let type = try await mappings.mappedTypes(in: storage).first { $0.definition.id == row.type }
                 let scope: ServerID? = type?.definition.route == .origin ? (row.target.isBranch ? row.target : nil) : .cloud

@@ -24,7 +24,7 @@ private let deciding = "operator admin"
 private let cloudLines: [String: Line] = [
     "POST v1/login": .open, "POST v1/refresh": .open, "POST v1/setup": .open,
     "POST v1/logout": .roles(everybody), "GET v1/me": .roles(everybody), "POST v1/password": .roles(everybody),
-    "GET v1/status": .roles(everybody),
+    "GET v1/status": .roles(everybody), "GET v1/grants": .roles("admin", .all),
     "GET v1/branches": .roles(everybody), "POST v1/branches": .roles("admin", .all), "GET v1/branches/{branch}": .roles(everybody, .branch),
     "POST v1/branches/{branch}/suspend": .roles(deciding, .branch), "POST v1/branches/{branch}/resume": .roles(deciding, .branch),
     "POST v1/branches/{branch}/token": .roles("admin", .branch), "POST v1/branches/{branch}/replace": .roles("admin", .branch),

@@ -10,16 +10,18 @@ public struct OperatorEndpoints<Storage: SyncStorage>: Sendable where Storage.Tr
     private let keys: CloudKeyRing<Storage>?
     private let environment: SyncEnvironment
     private let status: @Sendable (Verified<OperatorSet>) async throws -> String
+    private let grants: @Sendable () async throws -> String
     private let put: @Sendable (NewOutboxRow) async throws -> Void
 
     /// - Parameters:
     ///   - keys: Of the cloud, where they may be changed over HTTP.
     ///   - status: What stands how, as JSON, of the branches that somebody sees.
+    ///   - grants: The least rights that database users need, as statements.
     ///   - put: Puts a record of the cloud's own into the outbox.
     public init(
         login: PeopleLogin<Storage, OperatorSet>, hub: Hub<Storage>, enrolment: Enrolment<Storage>, keys: CloudKeyRing<Storage>?,
         environment: SyncEnvironment = .system, status: @escaping @Sendable (Verified<OperatorSet>) async throws -> String,
-        put: @escaping @Sendable (NewOutboxRow) async throws -> Void
+        grants: @escaping @Sendable () async throws -> String, put: @escaping @Sendable (NewOutboxRow) async throws -> Void
     ) {
         self.login = login
         self.hub = hub
@@ -27,6 +29,7 @@ public struct OperatorEndpoints<Storage: SyncStorage>: Sendable where Storage.Tr
         self.keys = keys
         self.environment = environment
         self.status = status
+        self.grants = grants
         self.put = put
     }
 
@@ -41,7 +44,11 @@ public struct OperatorEndpoints<Storage: SyncStorage>: Sendable where Storage.Tr
             + PeopleEndpoint.records(in: self.hub.storage, for: Self.everybody, names: names, environment: self.environment, sees: Self.sees)
             + self.branches + self.decisions + (self.keys.map(Self.keyChanges) ?? [])
             + [
-                PeopleEndpoint(.get, "v1/status", for: Self.everybody) { caller, _ in PeopleReply(body: try await self.status(caller)) }
+                PeopleEndpoint(.get, "v1/status", for: Self.everybody) { caller, _ in PeopleReply(body: try await self.status(caller)) },
+                PeopleEndpoint(.get, "v1/grants", for: Self.admins, scope: .all) { _, _ in
+                    let statements = try await self.grants()
+                    return .object { writer in writer.member("statements", statements) }
+                },
             ]
     }
 

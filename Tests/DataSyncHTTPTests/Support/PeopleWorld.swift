@@ -56,7 +56,7 @@ struct PeopleWorld: Sendable {
     var operatorTable: [PeopleEndpoint<OperatorSet>] {
         OperatorEndpoints(
             login: self.operators, hub: self.cloud.hub, enrolment: self.cloud.enrolment,
-            keys: CloudKeyRing(storage: self.cloud.hub.storage, file: self.keyFile), status: { _ in "{}" }, put: { _ in }
+            keys: CloudKeyRing(storage: self.cloud.hub.storage, file: self.keyFile), status: { _ in "{}" }, grants: { "" }, put: { _ in }
         ).all
     }
 
