@@ -102,7 +102,7 @@ private func aTokenOpensItsOwnSetAlone(of: TokenSet, at: TokenSet) async throws 
 /// What differs from a right token in anything is no token. As many as the environment says (`DATASYNC_TOKEN_MUTATIONS`), else fewer.
 @Test(arguments: 0..<4)
 func noMutatedTokenIsTaken(part: Int) async throws {
-    let count = ProcessInfo.processInfo.environment["DATASYNC_TOKEN_MUTATIONS"].flatMap { Int($0) } ?? 20_000
+    let count = ProcessInfo.processInfo.environment["DATASYNC_TOKEN_MUTATIONS"].flatMap { Int($0) } ?? 8_000
     var generator = SeededGenerator(seed: 83 + UInt64(part))
     let key = try MachineKey.generate()
     var right: [TokenSet: String] = [:]

@@ -29,13 +29,15 @@ struct PeopleWorld: Sendable {
     let local: InMemoryStorage
     let hasher: PasswordHasher
 
-    /// - Parameter cost: Of a password, in powers of two.
-    init(cost: Int = 2) async throws {
+    /// - Parameters:
+    ///   - cost: Of a password, in powers of two.
+    ///   - hasKeyFile: Whether the cloud's key lies in a file: to write one waits for the disk.
+    init(cost: Int = 2, hasKeyFile: Bool = false) async throws {
         self.cloud = try await makeNoteCloud()
         self.local = InMemoryStorage()
         self.hasher = PasswordHasher(cost: PasswordCost(logRounds: cost))
         self.keyFile = FileManager.default.temporaryDirectory.appending(path: "datasync-people-\(UUID()).key").path
-        try self.cloud.key.write(to: self.keyFile)
+        if hasKeyFile { try self.cloud.key.write(to: self.keyFile) }
         // The same key in all rings: what tells the sets apart is not that.
         self.operators = PeopleLogin(
             register: PeopleRegister(storage: self.cloud.hub.storage, hasher: self.hasher), authority: TokenAuthority(key: self.cloud.key),
