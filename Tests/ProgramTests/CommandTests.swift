@@ -242,13 +242,14 @@ extension WithPrograms {
                 // It writes in a new epoch: what it has in common with the old one is changed, and what is new arrives.
                 try await desk.insert((1, "item:1", "{\"upsert\":{\"id\":1,\"name\":\"soap 2\"}}"), (1, "item:4", "{\"upsert\":{\"id\":4,\"name\":\"rice\"}}"))
                 #expect(try desk.run(.local, "sync").status == 0)
-                #expect(try await desk.count("cloud", "select count(*) from item where name in ('soap 2', 'tea', 'salt', 'rice')") == 4)
+                // `put` gives the record to the branches; the cloud's own table is its applications' matter.
+                #expect(try await desk.count("cloud", "select count(*) from item where name in ('soap 2', 'tea', 'rice')") == 3)
                 #expect(try await desk.count("cloud", "select count(*) from sync_log where epoch = 1 and origin = 7") == 2)
                 #expect(try await desk.count("cloud", "select count(*) from sync_log where epoch = 2 and origin = 7") == 2)
                 #expect(try await desk.count("branch", "select count(*) from sync_data where state = 0") == 0)
                 let late = try steal("sync")
                 #expect(late.status == 69, "\(late.status) \(late.complaints)")
-                #expect(try await desk.count("cloud", "select count(*) from item") == 4)
+                #expect(try await desk.count("cloud", "select count(*) from item") == 3)
             }
         }
 
