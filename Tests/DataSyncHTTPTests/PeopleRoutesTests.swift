@@ -163,6 +163,18 @@ import Testing
         #expect(try await world.local.withTransaction(.snapshot) { try await $0.hasOutboxRows(after: 1) } == false)
     }
 
+    /// That the cloud does not let the branch in is not that whoever asks the branch is not let in.
+    @Test func whatTheCloudRefusesTheBranchIsNotRefusedToItsPeople() async throws {
+        let world = try await PeopleWorld()
+        defer { world.removeFiles() }
+        let token = try await world.staffToken(.operator)
+        try await world.atBranch { (client: any TestClientProtocol) async throws -> Void in
+            #expect(try await client.people(.post, "v1/records/1/retry", token: token).text == #"{"message":"retry"}"#)
+            #expect(try await client.people(.post, "v1/records/401/retry", token: token).summary == "503 unavailable")
+            #expect(try await client.people(.post, "v1/records/404/retry", token: token).summary == "404 not_found")
+        }
+    }
+
     @Test func theAuditIsShownAndVerified() async throws {
         let world = try await PeopleWorld()
         defer { world.removeFiles() }

@@ -60,7 +60,11 @@ public struct StaffEndpoints<Storage: SyncStorage>: Sendable where Storage.Trans
 
     private func reply(to request: AgentRequest) async throws -> PeopleReply {
         let reply = try await self.ask(request)
-        if let error = reply.error(operation: "agent") { throw error }
+        if let error = reply.error(operation: "agent") {
+            // What the cloud refuses the branch is not refused to who asks here.
+            let isTheirs = [.notFound, .invalidState, .invalidInput, .storageBusy].contains(error.code)
+            throw isTheirs ? error : DataSyncError(.peerUnreachable, operation: "agent", detail: error.detail, underlying: error)
+        }
         return .object { writer in writer.member("message", reply.message) }
     }
 }

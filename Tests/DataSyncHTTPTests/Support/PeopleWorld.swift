@@ -66,7 +66,13 @@ struct PeopleWorld: Sendable {
         let storage = self.local
         return StaffEndpoints(
             login: self.staff, storage: self.local, limits: SyncLimits(), names: [1: "note"], status: { "{}" },
-            ask: { AgentReply(succeeded: true, message: $0.verb.rawValue) },
+            ask: { request in
+                switch request.memo {
+                case 401: AgentReply(DataSyncError(.unauthorized, operation: "agent"))
+                case 404: AgentReply(DataSyncError(.notFound, operation: "agent"))
+                default: AgentReply(succeeded: true, message: request.verb.rawValue)
+                }
+            },
             put: { row in try await storage.withTransaction { try await Outbox.enqueue(row, limits: SyncLimits(), in: $0) } }
         ).all
     }
