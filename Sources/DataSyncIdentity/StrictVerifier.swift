@@ -51,12 +51,26 @@ struct StrictVerifier<Claims: TokenClaims>: Sendable {
         var keyID: String
     }
 
+    /// What jwt-kit reads leniently: strict JSON, no claim twice (RFC 7519, section 4), and no `nbf`, which nobody would look at (section 4.1.5).
+    private static func checkForm(of payload: [UInt8]) throws {
+        var names: Set<String> = []
+        do {
+            try JSONReader.read(payload) { reader in
+                try reader.readObject { reader, name in
+                    guard name != "nbf", names.insert(name).inserted else { throw reader.failure("twice, or nbf") }
+                    try reader.skipValue()
+                }
+            }
+        } catch { throw self.refusal }
+    }
+
     /// The header, if it holds `alg`, `typ` and `kid` and nothing else: no `crit`, no key of its own, no address of one.
     private static func header(of token: String) throws -> Header {
         let parts = token.split(separator: ".", omittingEmptySubsequences: false)
         guard token.utf8.count <= self.bytesMax, parts.count == 3, let data = Base64URL.decode(String(parts[0])),
-            Base64URL.decode(String(parts[1])) != nil, Base64URL.decode(String(parts[2])) != nil
+            let payload = Base64URL.decode(String(parts[1])), Base64URL.decode(String(parts[2])) != nil
         else { throw self.refusal }
+        try self.checkForm(of: [UInt8](payload))
         var members: [String: String] = [:]
         do {
             try JSONReader.read([UInt8](data)) { reader in

@@ -73,6 +73,11 @@ public enum HTTPServer {
     }
 
     private static func encrypted(_ plain: HTTPServerBuilder, _ files: TLSFiles) throws(DataSyncError) -> HTTPServerBuilder {
+        let mode = (try? FileManager.default.attributesOfItem(atPath: files.key))?[.posixPermissions] as? NSNumber
+        guard (mode?.intValue ?? 0) & 0o007 == 0 else {
+            throw DataSyncError(
+                .invalidConfiguration, operation: "tls", detail: "\(files.key): everybody on this machine can read this key: chmod o-rwx it, and replace it")
+        }
         do {
             let chain = try NIOSSLCertificate.fromPEMFile(files.certificate)
             guard !chain.isEmpty else { throw NIOSSLError.failedToLoadCertificate }

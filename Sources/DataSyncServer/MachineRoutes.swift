@@ -63,7 +63,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         group.post("v1/join") { request, context in
             await self.respond("join", request, context, bytesMax: Self.joinBytesMax) { incoming in
                 // The key that signed is the one that it brings: that it is the branch's is what the secret says.
-                let body = try await self.gate.withBytes(incoming.expectedBytes) { try await incoming.read() }
+                let body = try await self.gate.withBytes(incoming.expectedBytes, of: .cloud) { try await incoming.read() }
                 let question = try JoinRequest(body: body)
                 let key = MachinePublicKey(text: question.publicKey)
                 let proof = try await self.identity.authenticate(incoming.token, method: "POST", path: "/v1/join") { _, _ in key }
@@ -94,12 +94,12 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                     throw error
                 }
                 // Room is for those who are known.
-                return try await self.gate.withBytes(incoming.expectedBytes) {
+                return try await self.gate.withBytes(incoming.expectedBytes, of: proof.caller.branch) {
                     let body = try await incoming.read()
                     return try await self.answer(proof, to: body) {
                         try await self.takeIn(proof.caller, keys)
                         // What a body becomes is in memory for those alone who are at work.
-                        return try await self.gate.work {
+                        return try await self.gate.work(for: proof.caller.branch) {
                             let question = try self.question(Question.self, body, encoding: encoding)
                             // The body cannot claim another session than the token was signed for.
                             guard question.sessionOfRequest == proof.caller.session else {
@@ -354,8 +354,20 @@ private final class IncomingRequest: Sendable {
 }
 
 /// Bounds what is in memory and at work at a time. What does not fit is sent away, with the time to come back.
+///
+/// One branch has a share of both, whatever it sends: bodies that trickle in, or many requests at a time that wait for each other, take
+/// nothing from the others.
 private final class WorkGate: Sendable {
+    private struct Taken {
+        var bytes = 0
+        var workers = 0
+    }
+
     private let bytesMax: Int
+    private let shareBytesMax: Int
+    /// At work and waiting. An agent has two requests under way, and some more where it has given up waiting for older ones.
+    private let shareWorkersMax: Int
+    private let shares = Mutex<[ServerID: Taken]>([:])
     private let wait: Duration
     private let bytes = Mutex(0)
     private let workers: AsyncSemaphore
@@ -364,6 +376,8 @@ private final class WorkGate: Sendable {
 
     init(_ limits: ServerLimits) {
         self.bytesMax = limits.bodiesBytesMax
+        self.shareBytesMax = max(limits.bodiesBytesMax / 3, limits.bodyBytesMax)
+        self.shareWorkersMax = max(limits.workersMax / 2, 2)
         self.wait = limits.workWait
         self.waitersMax = limits.waitersMax
         self.workers = AsyncSemaphore(limits.workersMax)
@@ -372,18 +386,45 @@ private final class WorkGate: Sendable {
     private static let busy = DataSyncError(
         .storageBusy, operation: "request", detail: "too many requests at a time", retryAfter: .seconds(2))
 
-    func withBytes<Result>(_ count: Int, _ body: () async throws -> Result) async throws -> Result {
-        let fits = self.bytes.withLock { bytes in
-            guard bytes + count <= self.bytesMax else { return false }
-            bytes += count
+    /// - Parameter branch: Whose bytes they are; of strangers all together, the cloud's id.
+    func withBytes<Result>(_ count: Int, of branch: ServerID, _ body: () async throws -> Result) async throws -> Result {
+        try await self.sharing(branch, \.bytes, count, max: self.shareBytesMax) {
+            let fits = self.bytes.withLock { bytes in
+                guard bytes + count <= self.bytesMax else { return false }
+                bytes += count
+                return true
+            }
+            guard fits else { throw Self.busy }
+            defer { self.bytes.withLock { $0 -= count } }
+            return try await body()
+        }
+    }
+
+    /// Counts `count` more of what `branch` has taken while `body` runs, if that is no more than its share.
+    private func sharing<Result>(
+        _ branch: ServerID, _ kind: any WritableKeyPath<Taken, Int> & Sendable, _ count: Int, max: Int, _ body: () async throws -> Result
+    ) async throws -> Result {
+        let fits = self.shares.withLock { shares in
+            guard shares[branch, default: Taken()][keyPath: kind] + count <= max else { return false }
+            shares[branch, default: Taken()][keyPath: kind] += count
             return true
         }
         guard fits else { throw Self.busy }
-        defer { self.bytes.withLock { $0 -= count } }
+        defer {
+            self.shares.withLock { shares in
+                guard var taken = shares[branch] else { return }
+                taken[keyPath: kind] -= count
+                shares[branch] = taken.bytes == 0 && taken.workers == 0 ? nil : taken
+            }
+        }
         return try await body()
     }
 
-    func work<Result>(_ body: () async throws -> Result) async throws -> Result {
+    func work<Result>(for branch: ServerID, _ body: () async throws -> Result) async throws -> Result {
+        try await self.sharing(branch, \.workers, 1, max: self.shareWorkersMax) { try await self.work(body) }
+    }
+
+    private func work<Result>(_ body: () async throws -> Result) async throws -> Result {
         if !self.workers.tryWait() {
             let mayWait = self.waiters.withLock { waiters in
                 guard waiters < self.waitersMax else { return false }

@@ -123,6 +123,7 @@ private func withEnrolment(_ options: GlobalOptions, _ work: (Enrolment<SQLStora
 }
 
 private func show(_ token: JoinToken) {
-    Terminal.complain("join token for branch \(token.server), good once and for an hour; at the branch: datasync-local join --cloud URL TOKEN")
+    // Not as an argument: everybody on a machine can read those.
+    Terminal.complain("join token for branch \(token.server), good once and for an hour; at the branch: datasync-local join --cloud URL, and then the token")
     Terminal.say(token.text)
 }

@@ -39,7 +39,7 @@ extension Local {
             abstract: "Enrols this branch at its cloud, with the token that `datasync-cloud branch add` prints.")
         @OptionGroup var options: GlobalOptions
         @Option(help: "The cloud's address (cloud.url).") var cloud: String?
-        @Argument(help: "The join token; without one it is read from standard input.") var token: String?
+        @Argument(help: "The join token. Better without: then it is read from standard input, and nobody else on the machine sees it.") var token: String?
 
         func run() async throws {
             try await exiting {

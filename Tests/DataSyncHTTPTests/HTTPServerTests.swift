@@ -280,11 +280,18 @@ func aBranchDoesNotTalkToACertificateThatNobodyVouchesFor() async throws {
     let cloud = try await makeNoteCloud()
     let secret = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIsecretsecretsecret\n-----END PRIVATE KEY-----\n"
     for text in [nil, "", "garbage", secret] {
-        if let text { try Data(text.utf8).write(to: URL(fileURLWithPath: folder.path("file.pem"))) }
+        if let text {
+            #expect(FileManager.default.createFile(atPath: folder.path("file.pem"), contents: Data(text.utf8), attributes: [.posixPermissions: 0o600]))
+        }
         let files = TLSFiles(certificate: folder.path("file.pem"), key: folder.path("file.pem"))
         let error = #expect(throws: DataSyncError.self) { _ = try cloud.application(tls: files) }
         #expect(error?.code == .invalidConfiguration)
         #expect(error?.detail?.contains("http.tls_certificate") == true)
         #expect(!String(reflecting: error).contains("secret"))
     }
+    // Whoever can read the key can be this cloud.
+    try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: folder.path("file.pem"))
+    let files = TLSFiles(certificate: folder.path("file.pem"), key: folder.path("file.pem"))
+    let error = #expect(throws: DataSyncError.self) { _ = try cloud.application(tls: files) }
+    #expect(error?.detail?.contains("chmod") == true)
 }

@@ -538,6 +538,39 @@ private func withBusyWorker(
     }
 }
 
+/// However many requests one branch sends at a time: half of the workers are there for the others.
+@Test(.timeLimit(.minutes(2))) func oneBranchLeavesWorkersToTheOthers() async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.workersMax = 4
+    // The keys are looked up once: while the storage is held nobody could look.
+    cloud.environment.runningTime = { .zero }
+    let branches = [try await cloud.enrol(7), try await cloud.enrol(8)]
+    let storage = cloud.hub.storage
+    try await cloud.test { client async throws in
+        var sessions: [SessionID] = []
+        for branch in branches {
+            sessions.append(try await client.open(branch))
+            _ = try await client.ask("/v1/pull", Ask.pull(sessions.last!), as: branch, session: sessions.last!, PullAnswer.self)
+        }
+        let (first, second) = (sessions[0], sessions[1])
+        storage.hold()
+        try await withThrowingTaskGroup(of: String.self) { group in
+            for _ in 0..<3 {
+                let body = Ask.pull(first).body
+                let token = try await branches[0].token("/v1/pull", body, session: first)
+                group.addTask { try await client.ask("/v1/pull", body, token: token).summary }
+            }
+            #expect(try await group.next() == "503 busy signed")
+            let body = Ask.pull(second).body
+            let token = try await branches[1].token("/v1/pull", body, session: second)
+            group.addTask { try await client.ask("/v1/pull", body, token: token).summary }
+            try await storage.waitForArrival()
+            storage.release()
+            for _ in 0..<3 { #expect(try await group.next() == "200 - signed") }
+        }
+    }
+}
+
 /// What a body becomes when it is inflated is in memory for those who are at work, and for nobody who waits.
 @Test func aBodyIsInflatedAtWorkAlone() async throws {
     try await withBusyWorker(waiters: 1, wait: .milliseconds(300)) { client, branch, session, release async throws in

@@ -116,6 +116,22 @@ func aTokenThatIsSignedWithThePublicKeyIsRefused(algorithm: String) async throws
 }
 
 /// A token of another machine, whose name it takes.
+/// Rightly signed: two readers of such a payload may read two things in it.
+@Test(arguments: ["twice", "comma", "mark", "utf16", "nbf"])
+func aPayloadThatIsNotStrictIsRefused(kind: String) async throws {
+    let forge = TokenForge()
+    let text = String(decoding: try TokenForge.payload(), as: UTF8.self)
+    let payload: Data
+    switch kind {
+    case "twice": payload = Data((text.dropLast() + #","htp":"/v1/pull"}"#).utf8)
+    case "comma": payload = Data((text.dropLast() + ",}").utf8)
+    case "mark": payload = Data([0xEF, 0xBB, 0xBF]) + Data(text.utf8)
+    case "utf16": payload = try #require(text.data(using: .utf16LittleEndian))
+    default: payload = try TokenForge.payload(["nbf": TokenForge.now + 10_000])
+    }
+    await forge.expectRefusal(try forge.token(payload: payload))
+}
+
 @Test func anotherMachinesSignatureIsRefused() async throws {
     let forge = TokenForge()
     let other = TokenForge()

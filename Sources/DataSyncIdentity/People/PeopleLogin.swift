@@ -80,7 +80,7 @@ public struct PeopleLogin<Storage: SyncStorage, People: PeopleSet>: Sendable whe
         guard let row, row.state == .active, row.generation == claims.generation, let login, login.kind == People.kind, login.name == row.name,
             login.generation == row.generation, let role = People.Role(rawValue: row.role)
         else { throw refusal }
-        return Verified(name: row.name, role: role, branches: row.branches, login: login.id)
+        return Verified(name: row.name, role: role, branches: row.branches, login: login.id, generation: row.generation)
     }
 
     // MARK: - Logging in
@@ -121,7 +121,8 @@ public struct PeopleLogin<Storage: SyncStorage, People: PeopleSet>: Sendable whe
             if self.sweep.isDue(at: self.environment.runningTime()) { try await self.removeOld(at: age, in: transaction) }
             var bucket = try await transaction.attempts(People.kind, from: source, time: age)
             bucket.level = max(0, bucket.level - max(0, age - bucket.time)) + self.limits.attemptCost.components.seconds * 1_000
-            bucket.time = age
+            // The clocks of replicas differ a little: a bucket must not drain by the difference again and again.
+            bucket.time = max(bucket.time, age)
             let over = bucket.level - self.limits.attemptsOwedMax.components.seconds * 1_000
             // What is sent away is not counted: or a flood would shut its source out for ever.
             guard over <= 0 else { throw TooManyAttempts(retryAfter: .milliseconds(over)) }
@@ -255,7 +256,7 @@ public struct PeopleLogin<Storage: SyncStorage, People: PeopleSet>: Sendable whe
     public func changePassword(of caller: Verified<People>, from old: Secret<String>, to new: Secret<String>, address: String) async throws {
         try PasswordPolicy.check(new, of: caller.name)
         _ = try await self.logIn(caller.name, old, from: address)
-        try await self.register.setPassword(new, of: caller.name, by: caller.actor)
+        try await self.register.setPassword(new, of: caller.name, by: caller.actor, generation: caller.generation)
     }
 
     /// Makes whoever has the setup token the first administrator.

@@ -76,12 +76,17 @@ public struct PeopleRegister<Storage: SyncStorage, People: PeopleSet>: Sendable 
     }
 
     /// Gives somebody another password, and lets in who was locked out by wrong ones.
-    public func setPassword(_ password: Secret<String>, of name: String, by actor: String) async throws {
+    /// - Parameter generation: Of the person, where it must still be this one: an administrator may have given them another password
+    ///   while this one was made.
+    public func setPassword(_ password: Secret<String>, of name: String, by actor: String, generation: Int64? = nil) async throws {
         let name = try self.normalised(name)
         try PasswordPolicy.check(password, of: name)
         guard try await self.storage.withTransaction(.snapshot, { try await $0.person(People.kind, name) }) != nil else { throw Self.unknown(name) }
         let hash = try await self.hasher.withTurn(from: nil) { try await $0.hash(password) }
         try await self.change(name, "person.password", by: actor, endsLogins: true) { row throws(DataSyncError) in
+            guard generation.map({ $0 == row.generation }) ?? true else {
+                throw DataSyncError(.unauthorized, operation: "password", detail: "somebody else changed this account meanwhile")
+            }
             row.password = hash
             (row.failures, row.lockedUntil) = (0, 0)
         }

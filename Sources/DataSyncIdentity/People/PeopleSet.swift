@@ -52,12 +52,15 @@ public struct Verified<People: PeopleSet>: Sendable {
     public let branches: [ServerID]?
     /// The login that the token belongs to.
     let login: String
+    /// Of the person, when the token was verified.
+    let generation: Int64
 
-    init(name: String, role: People.Role, branches: [ServerID]?, login: String) {
+    init(name: String, role: People.Role, branches: [ServerID]?, login: String, generation: Int64) {
         self.name = name
         self.role = role
         self.branches = branches
         self.login = login
+        self.generation = generation
     }
 
     public func sees(_ branch: ServerID) -> Bool { self.branches.map { $0.contains(branch) } ?? true }

@@ -12,7 +12,7 @@ package enum Terminal {
 
     /// Columns as wide as their longest cell, two spaces apart.
     package static func table(_ header: [String], _ rows: [[String]]) -> String {
-        let all = [header] + rows
+        let all = [header] + rows.map { $0.map(Self.harmless) }
         let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
         return all.map { row in
             let cells = row.indices.map { column in
@@ -20,6 +20,12 @@ package enum Terminal {
             }
             return cells.joined(separator: "  ")
         }.joined(separator: "\n")
+    }
+
+    /// Without what a terminal would take for orders: some of it is what another machine calls itself.
+    package static func harmless(_ text: String) -> String {
+        guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else { return text }
+        return String(String.UnicodeScalarView(text.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : $0 }))
     }
 
     /// `3 s`, `12 min`, `5 h`, `8 d`.

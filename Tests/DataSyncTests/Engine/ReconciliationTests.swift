@@ -121,6 +121,19 @@ import Testing
 
     // MARK: - Steps
 
+    /// A type of which there is always more to be carried does not keep the others from being compared.
+    @Test func aTypeThatNeverComesToRestIsLeft() {
+        let definition = ItemType.product.definition
+        var reconciliation = Reconciliation([(definition, nil)], repair: nil)
+        #expect(reconciliation.report.isDone)
+        for _ in 0..<Reconciliation.cyclesMax { #expect(reconciliation.next(isQuiet: false, standstill: nil) == .look(definition.id, after: nil)) }
+        #expect(reconciliation.next(isQuiet: false, standstill: nil) == .wait)
+        #expect(reconciliation.next(isQuiet: false, standstill: nil) == .finish)
+        #expect(reconciliation.report.types.map(\.wasStopped) == [true])
+        #expect(!reconciliation.report.isDone)
+        #expect(!reconciliation.report.isEqual)
+    }
+
     private static let product = ItemType.product.definition
     private static let order = ItemType.order.definition
     private static let suspect = EntityPlace(key: "x")
