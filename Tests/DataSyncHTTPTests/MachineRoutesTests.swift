@@ -449,6 +449,8 @@ func whatIsNoRouteIsNotFound(path: String, method: HTTPRequest.Method) async thr
     var limited = try await makeNoteCloud()
     limited.limits.bodyBytesMax = 10_000
     limited.limits.bodiesBytesMax = 10_000
+    // Theirs take as long as this test does.
+    limited.limits.bodyDeadline = .seconds(300)
     let cloud = limited
     let branch = try await cloud.enrol(7)
     let stranger = try TestBranch(7, cloud: cloud.key)
