@@ -310,8 +310,7 @@ private final class IncomingRequest: Sendable {
     /// What its body may take in memory.
     let expectedBytes: Int
     private let length: Int?
-    private let bytesMax: Int
-    private let deadline: Duration
+    private let bounds: BodyBounds
     private let body: RequestBody
 
     init(_ request: Request, bytesMax: Int, limits: ServerLimits) {
@@ -319,16 +318,17 @@ private final class IncomingRequest: Sendable {
         self.acceptsGzip = request.headers[.acceptEncoding]?.split(separator: ",").contains { $0.drop { $0 == " " }.hasPrefix("gzip") } ?? false
         let length = request.headers[.contentLength].flatMap { Int($0) }
         self.length = length
-        self.bytesMax = min(bytesMax, limits.bodyBytesMax)
-        self.expectedBytes = min(length ?? self.bytesMax, self.bytesMax)
-        self.deadline = limits.bodyDeadline + .seconds(self.expectedBytes / limits.bodyBytesPerSecondMin)
+        let bytesMax = min(bytesMax, limits.bodyBytesMax)
+        self.expectedBytes = min(length ?? bytesMax, bytesMax)
+        self.bounds = BodyBounds(
+            bytesMax: bytesMax, deadline: limits.bodyDeadline + .seconds(self.expectedBytes / limits.bodyBytesPerSecondMin))
         self.body = request.body
     }
 
-    /// The body, within its size and its time. A sender that trickles is cut off whatever it has sent.
+    /// The body, within its size and its time.
     func read() async throws -> [UInt8] {
         var body: [UInt8] = []
-        body.reserveCapacity(self.length.map { min($0, self.bytesMax) } ?? 0)
+        body.reserveCapacity(self.length == nil ? 0 : self.expectedBytes)
         return try await self.pieces(of: body) { $0.append(contentsOf: $1.readableBytesView) }
     }
 
@@ -336,19 +336,10 @@ private final class IncomingRequest: Sendable {
     func discard() async throws { try await self.pieces(of: ()) { _, _ in } }
 
     private func pieces<Result: Sendable>(of start: Result, _ take: @escaping @Sendable (inout Result, ByteBuffer) -> Void) async throws -> Result {
-        let (stream, bytesMax) = (self.body, self.bytesMax)
-        let tooLarge = DataSyncError(.tooLarge, operation: "body", detail: "more than \(bytesMax) bytes")
-        if let length = self.length, length > bytesMax { throw tooLarge }
-        let result = try await withTimeout(self.deadline) {
-            var (result, count) = (start, 0)
-            for try await piece in stream {
-                count += piece.readableBytes
-                guard count <= bytesMax else { throw tooLarge }
-                take(&result, piece)
-            }
-            return result
+        try self.bounds.check(length: self.length)
+        guard let result = try await self.bounds.read(self.body, into: start, take) else {
+            throw DataSyncError(.peerInvalid, operation: "body", detail: "the body did not come in time")
         }
-        guard let result else { throw DataSyncError(.peerInvalid, operation: "body", detail: "the body did not come in time") }
         return result
     }
 }

@@ -50,12 +50,50 @@ struct Desk {
     }
 
     func run(_ program: Program, _ arguments: String..., input: String = "", environment: [String: String] = [:]) throws -> CommandResult {
+        try self.run(program, arguments, input: input, environment: environment)
+    }
+
+    func run(_ program: Program, _ arguments: [String], input: String = "", environment: [String: String] = [:]) throws -> CommandResult {
         try CommandResult.of("\(Programs.folder)/\(program.rawValue)", arguments, in: self.folder, environment: environment, input: input)
     }
 
     func start(_ program: Program, _ arguments: String..., log: String? = nil, environment: [String: String] = [:]) throws -> RunningProgram {
         try RunningProgram(
             "\(Programs.folder)/\(program.rawValue)", arguments, in: self.folder, log: log ?? "\(program.rawValue).log", environment: environment)
+    }
+
+    /// Runs a command that has to do its work.
+    @discardableResult
+    func succeed(_ program: Program, _ arguments: String..., input: String = "") throws -> CommandResult {
+        try self.succeed(program, arguments, input: input)
+    }
+
+    @discardableResult
+    func succeed(_ program: Program, _ arguments: [String], input: String = "") throws -> CommandResult {
+        let result = try self.run(program, arguments, input: input)
+        guard result.status == 0 else { throw TradeError("\(arguments.joined(separator: " ")) ended with \(result.status): \(result.complaints)") }
+        return result
+    }
+
+    /// Runs a command that has to end at a labelled point, when it passes it for the time `pass`.
+    func end(_ program: Program, _ arguments: [String], input: String = "", at point: CrashPoint, pass: Int = 1) throws {
+        let result = try self.run(program, arguments, input: input, environment: ["CRASH_AT": "\(point.rawValue):\(pass)"])
+        guard result.end == .signal(SIGKILL) else { throw TradeError("\(point.rawValue):\(pass): the command ended by \(result.end): \(result.complaints)") }
+    }
+
+    /// The cloud, ready, with a log of its own.
+    func serve(_ environment: [String: String] = [:]) throws -> RunningProgram {
+        let cloud = try self.start(.cloud, "serve", log: "serve-\(UUID().uuidString.prefix(4)).log", environment: environment)
+        try cloud.waitUntilReady()
+        return cloud
+    }
+
+    /// The branch's record of this number arrives, and all before it are there.
+    func carry(_ number: Int) async throws {
+        try self.succeed(.local, "put", "--type", "item", "--key", "item:\(number)", input: "{\"upsert\":{\"id\":\(number),\"name\":\"soap\"}}")
+        try self.succeed(.local, "sync")
+        let count = try await self.count("cloud", "select count(*) from item where name = 'soap'")
+        guard count == number else { throw TradeError("\(count) of \(number) records have arrived") }
     }
 
     /// Both databases with their tables, the branch joined, the cloud serving.

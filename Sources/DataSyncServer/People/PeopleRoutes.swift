@@ -110,21 +110,12 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
     }
 
     private func body(of request: Request, for endpoint: PeopleEndpoint<People>) async throws -> [UInt8] {
-        let bytesMax = endpoint.bytesMax
-        let tooLarge = DataSyncError(.tooLarge, operation: "body", detail: "more than \(bytesMax) bytes")
-        if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > bytesMax { throw tooLarge }
+        let bounds = BodyBounds(bytesMax: endpoint.bytesMax, deadline: self.bodyDeadline)
+        try bounds.check(length: request.headers[.contentLength].flatMap { Int($0) })
         guard request.headers[.contentEncoding] == nil else {
             throw DataSyncError(.invalidInput, operation: "body", detail: "a body must not be compressed")
         }
-        let stream = request.body
-        let body = try await withTimeout(self.bodyDeadline) {
-            var body: [UInt8] = []
-            for try await piece in stream {
-                guard body.count + piece.readableBytes <= bytesMax else { throw tooLarge }
-                body.append(contentsOf: piece.readableBytesView)
-            }
-            return body
-        }
+        let body = try await bounds.read(request.body, into: [UInt8]()) { $0.append(contentsOf: $1.readableBytesView) }
         guard let body else { throw DataSyncError(.invalidInput, operation: "body", detail: "the body did not come in time") }
         // A page of another origin can send anything but this, without being asked about it first.
         let type = request.headers[.contentType].map { $0.prefix { $0 != ";" }.lowercased() }
