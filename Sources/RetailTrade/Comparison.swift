@@ -30,7 +30,10 @@ extension Company {
     /// - Parameters:
     ///   - dead: Names of entities with a dead record, such as `order:17`: they are left out.
     ///   - records: How many records were written about an entity. By default what is in `sync_data` says so.
-    public func compare(except dead: Set<String> = [], records: [String: Int]? = nil) async throws -> Comparison {
+    ///   - repeats: How often more than that a record may have taken effect at a branch, by branch.
+    public func compare(
+        except dead: Set<String> = [], records: [String: Int]? = nil, repeats: [Int32: [String: Int]] = [:]
+    ) async throws -> Comparison {
         var comparison = Comparison()
         func note(_ name: String, _ key: String, _ what: String) {
             guard !dead.contains("\(name):\(key)") else { return }
@@ -66,7 +69,7 @@ extension Company {
         compare(members, ownMembers, "member", "the cloud")
         compare(try await self.cloud.table("orders", key: "basket_id"), orders, "order", "the cloud")
         compare(try await self.cloud.table("order_lines", key: "basket_id", also: "line"), lines, "order", "the cloud")
-        for (name, what) in try await self.doubledEffects(records) {
+        for (name, what) in try await self.doubledEffects(records, repeats) {
             comparison.doubled.append("\(name) \(what)")
             comparison.names.insert(name)
         }
@@ -106,7 +109,7 @@ extension Company {
     }
 
     /// Orders that took effect at the cloud more often than they were sold, and products at a branch.
-    private func doubledEffects(_ records: [String: Int]?) async throws -> [(name: String, what: String)] {
+    private func doubledEffects(_ records: [String: Int]?, _ repeats: [Int32: [String: Int]]) async throws -> [(name: String, what: String)] {
         var doubled: [(name: String, what: String)] = []
         var sold: [String: Int] = [:]
         if let records {
@@ -119,7 +122,8 @@ extension Company {
         }
         let told = if let records { records } else { try await self.cloud.tally(recordsOf: 1) }
         for branch in self.branches {
-            for (name, effects) in try await branch.tally(effectsOn: "product", as: "product") where effects > told[name] ?? 0 {
+            for (name, effects) in try await branch.tally(effectsOn: "product", as: "product")
+            where effects > (told[name] ?? 0) + (repeats[branch.id]?[name] ?? 0) {
                 doubled.append((name, "took effect \(effects) times at branch \(branch.id)"))
             }
         }

@@ -8,6 +8,8 @@ final class Ledger: Sendable {
         var orders: [Int32: [Int]] = [:]
         /// How often a record was written about an entity.
         var records: [String: Int] = [:]
+        /// How often a branch may take in a record about an entity once more.
+        var repeats: [Int32: [String: Int]] = [:]
         /// Orders that a database lost when it was put back, and nobody else had.
         var gone: Set<Int> = []
         var lost = 0
@@ -18,6 +20,8 @@ final class Ledger: Sendable {
 
     /// How often a record was written about an entity of those whose effects are counted, such as `order:17`.
     var records: [String: Int] { self.state.withLock { $0.records } }
+    /// How often a branch may have taken in a record about an entity once more, by branch: see ``mayRepeat(_:at:)``.
+    var repeats: [Int32: [String: Int]] { self.state.withLock { $0.repeats } }
     /// How many applications have written what they write once, at the beginning.
     var begunCount: Int { self.state.withLock { $0.begun } }
     var goneCount: Int { self.state.withLock { $0.gone.count } }
@@ -38,6 +42,11 @@ final class Ledger: Sendable {
     }
 
     func begun() { self.state.withLock { $0.begun += 1 } }
+
+    /// Notes what a cloud that was put back hands to a branch again: a state that the branch has and, as far as the copy knows, has not said so.
+    func mayRepeat(_ records: [String: Int], at branch: Int32) {
+        self.state.withLock { $0.repeats[branch, default: [:]].merge(records, uniquingKeysWith: +) }
+    }
 
     func lost(_ count: Int) { self.state.withLock { $0.lost += count } }
 

@@ -94,6 +94,7 @@ struct Restorer: Sendable {
                 try side.database.server.start()
                 if isCloud { try self.declareRestored() }
             }
+            if isCloud { for branch in self.company.branches { self.ledger.mayRepeat(try await self.unconfirmed(by: branch), at: branch.id) } }
             self.tally.count(isCloud ? .cloudRestores : .branchRestores)
             var lost: [Int32: Set<Int>] = [:]
             for branch in self.company.branches {
@@ -108,6 +109,19 @@ struct Restorer: Sendable {
                 }
             }
             return lost
+        }
+    }
+
+    /// How many states about a product are in the cloud's log of which the cloud's database does not know that a branch has them, or
+    /// are not in its log yet and were in that which it lost.
+    private func unconfirmed(by branch: Site) async throws -> [String: Int] {
+        let confirmed = "select number from sync_send where peer = \(branch.id) and business_type = 1"
+        let question = """
+            select data_from_detail from sync_log where business_type = 1 and audience in (0, \(branch.id)) \
+            and log_seq > coalesce((\(confirmed)), 0) union all select data_from_detail from sync_data where business_type = 1 and state = 0
+            """
+        return try await self.company.cloud.read { transaction in
+            try await transaction.query(question).reduce(into: [:]) { $0[try $1.text(0), default: 0] += 1 }
         }
     }
 

@@ -103,7 +103,7 @@ public struct Siege: Sendable {
             outcome.counts = tally.counts.merging(obstacles?.connections ?? [:]) { $1 }
             outcome.mishaps = tally.mishaps
             outcome.exchanges = obstacles?.exchanges ?? [:]
-            outcome.comparison = try await company.compare(records: ledger.records)
+            outcome.comparison = try await company.compare(records: ledger.records, repeats: ledger.repeats)
             try await self.compare(company, with: ledger, &outcome)
             for name in outcome.comparison.names.sorted().prefix(5) { print(try await company.story(of: name).joined(separator: "\n")) }
             (outcome.up, outcome.down) = try await company.traffic()
