@@ -35,15 +35,17 @@ public struct TLSFiles: Hashable, Sendable {
 public struct ServerRequestContext: RequestContext, CallerAddressContext {
     public var coreContext: CoreRequestContextStorage
     public let callerAddress: String?
+    let channel: any Channel
 
     public init(source: ApplicationRequestContextSource) {
         self.coreContext = .init(source: source)
+        self.channel = source.channel
         self.callerAddress = source.channel.remoteAddress?.ipAddress
     }
 }
 
-/// An HTTP server with a bound on everything that a stranger could use up: connections, headers, silence. The bodies are
-/// bounded where they are read.
+/// An HTTP server with a bound on everything that a stranger could use up: connections, headers, silence, answers that nobody reads. The bodies
+/// are bounded where they are read.
 public enum HTTPServer {
     /// - Parameters:
     ///   - tls: Nil for plain HTTP, for a loopback address or behind a proxy that ends TLS.
@@ -56,7 +58,7 @@ public enum HTTPServer {
     ) throws(DataSyncError) -> Application<some HTTPResponder<ServerRequestContext>> {
         let connections = ConnectionsPerAddress(max: limits.connectionsPerAddressMax, uncounted: proxies, logger: logger)
         let channel = HTTP1Channel.Configuration(
-            additionalChannelHandlers: [connections.handler()],
+            additionalChannelHandlers: [connections.handler(), AnsweredInTime(limits)],
             idleTimeout: .seconds(limits.idleTimeout.components.seconds),
             httpDecoderConfiguration: .init(
                 maxHeaderFieldSize: limits.headerBytesMax, maxHeaderListSize: limits.headerBytesMax,

@@ -143,6 +143,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         var body: [UInt8]
         var signature: CloudIdentity.Signature?
         var retryAfter: Duration?
+        /// Whose share the body is counted in until it is sent; small ones are not counted.
+        var branch: ServerID?
     }
 
     /// A refusal that is not signed: whoever asked is not known to be the branch that it names.
@@ -155,16 +157,16 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     ) async -> Response {
         let incoming = IncomingRequest(request, bytesMax: bytesMax, limits: self.limits)
         do {
-            return self.response(try await work(incoming), acceptsGzip: incoming.acceptsGzip)
+            return try self.response(try await work(incoming), acceptsGzip: incoming.acceptsGzip, to: context)
         } catch {
             guard let refusal = error as? DataSyncError ?? (error as? Stranger)?.error else {
                 self.logger.error("request failed", metadata: ["operation": "\(name)", "error": "\(String(reflecting: error))"])
                 let answer = ErrorAnswer(DataSyncError(.storageUnavailable, operation: name))
-                return self.response(Reply(status: 503, body: answer.body, retryAfter: .seconds(1)), acceptsGzip: false)
+                return self.response(Reply(status: 503, body: answer.body, retryAfter: .seconds(1)))
             }
             self.log(refusal, name, address: CallerAddress.of(request, context, trustedProxies: self.trustedProxies))
             let answer = ErrorAnswer(refusal)
-            var response = self.response(Reply(status: answer.status, body: answer.body, retryAfter: refusal.retryAfter), acceptsGzip: false)
+            var response = self.response(Reply(status: answer.status, body: answer.body, retryAfter: refusal.retryAfter))
             // What is left of a body that was not read is not a request.
             response.headers[.connection] = "close"
             return response
@@ -186,7 +188,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                 throw error
             }
             let body = try await work()
-            return Reply(body: body, signature: try await self.identity.sign(status: 200, body: body, to: caller))
+            return Reply(body: body, signature: try await self.identity.sign(status: 200, body: body, to: caller), branch: caller.branch)
         } catch let error as DataSyncError {
             if error.code == .unauthorized, !signsRefusals { throw Stranger(error: error) }
             self.log(error, "request", branch: caller.branch)
@@ -233,19 +235,34 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
 
     // MARK: - Answers
 
-    private func response(_ reply: Reply, acceptsGzip: Bool) -> Response {
-        var headers: HTTPFields = [.contentType: "application/json", .cacheControl: "no-store"]
+    /// - Throws: `storageBusy` where too much waits to be read by this branch, or by all.
+    private func response(_ reply: Reply, acceptsGzip: Bool, to context: some RequestContext) throws(DataSyncError) -> Response {
+        guard reply.body.count >= Gzip.worthwhileBytes else { return self.response(reply) }
+        var (reply, headers) = (reply, HTTPFields())
+        if acceptsGzip, let compressed = try? Gzip.compress(reply.body), compressed.count < reply.body.count {
+            reply.body = compressed
+            headers[.contentEncoding] = "gzip"
+        }
+        let response = self.response(reply, headers)
+        // An embedding server that says nothing of its connections bounds itself what waits there.
+        guard reply.body.count > Self.smallBytesMax, let branch = reply.branch, let context = context as? ServerRequestContext else { return response }
+        context.channel.triggerUserOutboundEvent(try self.gate.room(reply.body.count, of: branch), promise: nil)
+        return response
+    }
+
+    /// What a connection's own buffer holds.
+    private static var smallBytesMax: Int { 64 << 10 }
+
+    private func response(_ reply: Reply, _ more: HTTPFields = [:]) -> Response {
+        var headers = more
+        headers[.contentType] = "application/json"
+        headers[.cacheControl] = "no-store"
         if let signature = reply.signature {
             headers[HTTPField.Name("datasync-answer")!] = signature.token
             headers[HTTPField.Name("datasync-key")!] = signature.key.text
         }
         if let retryAfter = reply.retryAfter { headers[.retryAfter] = "\(max(1, retryAfter.components.seconds))" }
-        var body = reply.body
-        if acceptsGzip, body.count >= Gzip.worthwhileBytes, let compressed = try? Gzip.compress(body), compressed.count < body.count {
-            body = compressed
-            headers[.contentEncoding] = "gzip"
-        }
-        return Response(status: .init(code: reply.status), headers: headers, body: .init(byteBuffer: ByteBuffer(bytes: body)))
+        return Response(status: .init(code: reply.status), headers: headers, body: .init(byteBuffer: ByteBuffer(bytes: reply.body)))
     }
 
     // MARK: - Log
@@ -378,41 +395,51 @@ private final class WorkGate: Sendable {
         .storageBusy, operation: "request", detail: "too many requests at a time", retryAfter: .seconds(2))
 
     /// - Parameter branch: Whose bytes they are; of strangers all together, the cloud's id.
-    func withBytes<Result>(_ count: Int, of branch: ServerID, _ body: () async throws -> Result) async throws -> Result {
-        try await self.sharing(branch, \.bytes, count, max: self.shareBytesMax) {
-            let fits = self.bytes.withLock { bytes in
-                guard bytes + count <= self.bytesMax else { return false }
-                bytes += count
-                return true
-            }
-            guard fits else { throw Self.busy }
-            defer { self.bytes.withLock { $0 -= count } }
-            return try await body()
+    /// - Returns: What holds the room as long as there is a reference to it.
+    func room(_ count: Int, of branch: ServerID) throws(DataSyncError) -> HeldRoom {
+        guard self.take(count, \.bytes, of: branch, max: self.shareBytesMax) else { throw Self.busy }
+        let fits = self.bytes.withLock { bytes in
+            guard bytes + count <= self.bytesMax else { return false }
+            bytes += count
+            return true
+        }
+        guard fits else {
+            self.giveBack(count, \.bytes, of: branch)
+            throw Self.busy
+        }
+        return HeldRoom {
+            self.bytes.withLock { $0 -= count }
+            self.giveBack(count, \.bytes, of: branch)
         }
     }
 
-    /// Counts `count` more of what `branch` has taken while `body` runs, if that is no more than its share.
-    private func sharing<Result>(
-        _ branch: ServerID, _ kind: any WritableKeyPath<Taken, Int> & Sendable, _ count: Int, max: Int, _ body: () async throws -> Result
-    ) async throws -> Result {
-        let fits = self.shares.withLock { shares in
+    func withBytes<Result>(_ count: Int, of branch: ServerID, _ body: () async throws -> Result) async throws -> Result {
+        let room = try self.room(count, of: branch)
+        defer { withExtendedLifetime(room) {} }
+        return try await body()
+    }
+
+    /// - Returns: Whether that is no more than the branch's share.
+    private func take(_ count: Int, _ kind: any WritableKeyPath<Taken, Int> & Sendable, of branch: ServerID, max: Int) -> Bool {
+        self.shares.withLock { shares in
             guard shares[branch, default: Taken()][keyPath: kind] + count <= max else { return false }
             shares[branch, default: Taken()][keyPath: kind] += count
             return true
         }
-        guard fits else { throw Self.busy }
-        defer {
-            self.shares.withLock { shares in
-                guard var taken = shares[branch] else { return }
-                taken[keyPath: kind] -= count
-                shares[branch] = taken.bytes == 0 && taken.workers == 0 ? nil : taken
-            }
+    }
+
+    private func giveBack(_ count: Int, _ kind: any WritableKeyPath<Taken, Int> & Sendable, of branch: ServerID) {
+        self.shares.withLock { shares in
+            guard var taken = shares[branch] else { return }
+            taken[keyPath: kind] -= count
+            shares[branch] = taken.bytes == 0 && taken.workers == 0 ? nil : taken
         }
-        return try await body()
     }
 
     func work<Result>(for branch: ServerID, _ body: () async throws -> Result) async throws -> Result {
-        try await self.sharing(branch, \.workers, 1, max: self.shareWorkersMax) { try await self.work(body) }
+        guard self.take(1, \.workers, of: branch, max: self.shareWorkersMax) else { throw Self.busy }
+        defer { self.giveBack(1, \.workers, of: branch) }
+        return try await self.work(body)
     }
 
     private func work<Result>(_ body: () async throws -> Result) async throws -> Result {

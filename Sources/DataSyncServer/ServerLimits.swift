@@ -11,15 +11,15 @@ public struct ServerLimits: Hashable, Sendable {
     /// Of all headers of a request, and how many.
     public var headerBytesMax = 16 << 10
     public var headersMax = 64
-    /// A body must be there after this, and the time that it takes at `bodyBytesPerSecondMin`.
+    /// A body must be there, and an answer have been read, after this, and the time that it takes at `bodyBytesPerSecondMin`.
     public var bodyDeadline: Duration = .seconds(10)
     public var bodyBytesPerSecondMin = 16 << 10
-    /// A connection on which nothing happens is closed.
-    public var idleTimeout: Duration = .seconds(60)
+    /// A connection on which no whole head of a request, or nothing of its body, comes for so long is closed.
+    public var idleTimeout: Duration = .seconds(20)
     public var connectionsMax = 2_000
     /// Of one address (IPv6: of one network of 64 bits), but for those of proxies and of this machine.
     public var connectionsPerAddressMax = 20
-    /// Bytes of all bodies that are in memory at a time.
+    /// Bytes of all bodies, and of all answers that wait to be read, that are in memory at a time.
     public var bodiesBytesMax = 48 << 20
     /// Requests that work at a time. Each of them may hold a body when it is inflated.
     public var workersMax = 8

@@ -41,6 +41,63 @@ private func request(_ path: String = "/health", method: String = "GET", headers
     }
 }
 
+/// What was answered without its body being looked at: the rest of it may come, but not for ever.
+@Test func whoGoesOnSendingWhatHasBeenAnsweredIsCutOff() async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.bodyDeadline = .milliseconds(300)
+    try await cloud.serve { port async throws in
+        let connection = try await RawConnection.connect(port)
+        try await connection.send(request("/nowhere", method: "POST", headers: ["Content-Length: 1000000"]))
+        connection.trickle()
+        #expect(try await connection.waitUntilClosed(), "\(connection.text)")
+        #expect(connection.text.hasPrefix("HTTP/1.1 404 "), "\(connection.text)")
+        // Who sends the rest in time keeps the connection.
+        let kept = try await RawConnection.connect(port)
+        try await kept.send(request("/nowhere", method: "POST", headers: ["Content-Length: 3"]) + "abc" + request())
+        #expect(try await kept.wait(for: "200 OK"))
+        await kept.close()
+    }
+}
+
+/// Answers that nobody reads are in memory: one branch has room for so many, and each of them for a while.
+@Test(.timeLimit(.minutes(2))) func whoDoesNotReadTheAnswersIsCutOff() async throws {
+    var cloud = try await makeNoteCloud()
+    cloud.limits.bodyDeadline = .seconds(1)
+    cloud.limits.bodyBytesPerSecondMin = 1 << 30
+    cloud.limits.bodiesBytesMax = 40 << 20
+    cloud.limits.inflatedBytesMax = 40 << 20
+    let (writer, reader) = (try await cloud.enrol(7), try await cloud.enrol(8))
+    let first = try await cloud.hub.open(Ask.open, from: 7).session
+    _ = try await cloud.hub.push(Ask.push(first, (0..<8).map { _ in String(repeating: "x", count: 1_000_000) }), from: 7)
+    let second = try await cloud.hub.open(Ask.open, from: 8).session
+    let served = cloud
+    try await served.serve { port async throws in
+        func pull(_ session: SessionID, _ branch: TestBranch, isReading: Bool) async throws -> RawConnection {
+            var question = Ask.pull(session)
+            question.bytesMax = 8 << 20
+            let body = question.body
+            let token = try await branch.token("/v1/pull", body, session: session)
+            let connection = try await RawConnection.connect(port, isReading: isReading)
+            let headers = ["Authorization: Bearer \(token)", "Content-Length: \(body.count)"]
+            try await connection.send(request("/datasync/v1/pull", method: "POST", headers: headers) + String(decoding: body, as: UTF8.self))
+            return connection
+        }
+        func status(_ session: SessionID, _ branch: TestBranch) async throws -> String {
+            let connection = try await pull(session, branch, isReading: true)
+            #expect(try await connection.wait(for: "\r\n"))
+            await connection.close()
+            return String(connection.text.prefix(12))
+        }
+        let silent = try await pull(second, reader, isReading: false)
+        // A second answer is more than a third of the room, while the first waits to be read.
+        while try await status(second, reader) != "HTTP/1.1 503" {}
+        #expect(try await status(first, writer) == "HTTP/1.1 200")
+        // There is room again, although nobody has read.
+        while try await status(second, reader) != "HTTP/1.1 200" {}
+        await silent.close()
+    }
+}
+
 @Test(arguments: ["", "GET /health HT", "GET /health HTTP/1.1\r\nHost: x\r\nX-Half"])
 func aConnectionOnWhichNothingHappensIsClosed(start: String) async throws {
     var cloud = try await makeNoteCloud()

@@ -51,7 +51,7 @@ package struct SettingKey: Sendable {
         SettingKey("http.tls_certificate", nil, "the certificate and its chain, in PEM; none: plain HTTP, behind a proxy that ends TLS", [.cloud]),
         SettingKey("http.tls_key", nil, "its private key, in PEM", [.cloud]),
         SettingKey("http.trusted_proxies", "", "addresses of proxies whose X-Forwarded-For is believed, by comma", [.cloud]),
-        SettingKey("http.idle", "60s", "a silent connection is closed after this", [.cloud]),
+        SettingKey("http.idle", "20s", "a silent connection is closed after this", [.cloud]),
         SettingKey("http.connections", "2000", "most connections at a time", [.cloud]),
         SettingKey("http.connections_per_address", "20", "most of one address; those of trusted proxies and of this machine are not counted", [.cloud]),
         SettingKey("http.workers", "8", "requests that work at a time", [.cloud]),

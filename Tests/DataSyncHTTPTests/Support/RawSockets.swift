@@ -111,9 +111,12 @@ final class RawConnection: Sendable {
         self.received = received
     }
 
-    static func connect(_ port: Int) async throws -> RawConnection {
+    /// - Parameter isReading: Whether it reads what it is sent; else the other side can send as much as the system keeps for it.
+    static func connect(_ port: Int, isReading: Bool = true) async throws -> RawConnection {
         let received = Received()
-        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+        let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton).channelOption(.autoRead, value: isReading)
+        // Or the system takes in megabytes for it.
+        let channel = try await (isReading ? bootstrap : bootstrap.channelOption(.socketOption(.so_rcvbuf), value: 8_192))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(Collector(received)) }
             }
