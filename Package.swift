@@ -186,8 +186,8 @@ let package = Package(
         .testTarget(
             name: "ProgramTests",
             dependencies: [
-                "DataSync", "DataSyncMySQL", "DataSyncPrograms", "DataSyncSQL", "DataSyncSQLite", "RetailTrade", "datasync-cloud",
-                "datasync-local",
+                "DataSync", "DataSyncIdentity", "DataSyncMySQL", "DataSyncPrograms", "DataSyncSQL", "DataSyncSQLite", "RetailTrade",
+                "datasync-cloud", "datasync-local",
             ],
             swiftSettings: settings),
     ]

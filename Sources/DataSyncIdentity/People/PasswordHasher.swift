@@ -1,5 +1,5 @@
 import DataSync
-@preconcurrency import Dispatch
+import Foundation
 import Synchronization
 
 /// Hashes passwords: so many at a time and no more, on threads of its own, whatever is asked.
@@ -17,7 +17,6 @@ public final class PasswordHasher: Sendable {
     private let queueMax: Int
     private let places = Mutex(Places())
     private let turns: AsyncSemaphore
-    private let threads = DispatchQueue(label: "datasync.passwords", attributes: .concurrent)
     private let count = Atomic(0)
 
     /// - Parameters:
@@ -85,7 +84,12 @@ public final class PasswordHasher: Sendable {
     private func compute(_ body: @escaping @Sendable () throws -> PasswordHash) async throws -> PasswordHash {
         self.count.add(1, ordering: .relaxed)
         return try await withCheckedThrowingContinuation { continuation in
-            self.threads.async { continuation.resume(with: Result { try body() }) }
+            // Not by a queue: Dispatch has one thread for each processor as long as they are busy, and all that is asynchronous here shares them.
+            Thread.detachNewThread {
+                // On Linux that is this thread's own (setpriority(2), "C library/kernel differences"): a login can wait, a branch's record not.
+                setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
+                continuation.resume(with: Result { try body() })
+            }
         }
     }
 }
