@@ -145,7 +145,7 @@ public struct CommandResult: Sendable {
 
     public var lastLine: String { self.output.split(separator: "\n").last.map { String($0) } ?? "" }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end. What it complains of is kept in `complaints.log`, in `folder`.
     /// - Parameter input: Its standard input, which must be short.
     public static func of(
         _ path: String, _ arguments: [String], in folder: URL, environment: [String: String] = [:], input: String = ""
@@ -168,10 +168,18 @@ public struct CommandResult: Sendable {
         try? standardInput.fileHandleForWriting.close()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
+        let said = try Data(contentsOf: complaints)
+        if !said.isEmpty { try append(said, to: folder.appending(path: "complaints.log")) }
         return CommandResult(
-            end: ProgramEnd(process), status: process.terminationStatus, output: text,
-            complaints: String(decoding: try Data(contentsOf: complaints), as: UTF8.self))
+            end: ProgramEnd(process), status: process.terminationStatus, output: text, complaints: String(decoding: said, as: UTF8.self))
     }
+}
+
+/// Adds to a file, which is made where there is none.
+public func append(_ data: Data, to file: URL) throws {
+    let descriptor = open(file.path, O_WRONLY | O_APPEND | O_CREAT, 0o644)
+    guard descriptor >= 0 else { throw TradeError("\(file.path) cannot be written to") }
+    try FileHandle(fileDescriptor: descriptor, closeOnDealloc: true).write(contentsOf: data)
 }
 
 public struct TradeError: Error, CustomStringConvertible {

@@ -45,7 +45,7 @@ struct House<People: PeopleSet>: Sendable {
     /// Of which each refusal has one of its own: one that was used enough is sent away before anything is looked at.
     private let addresses = Addresses()
 
-    static var password: Secret<String> { "seven quiet otters" }
+    static var password: Secret<String> { "seven quiet kanarienvogel" }
 
     init(storage: InMemoryStorage = InMemoryStorage(), clock: PeopleClock = PeopleClock(), key: MachineKey? = nil, limits: LoginLimits = LoginLimits()) throws {
         self.storage = storage
@@ -328,12 +328,12 @@ struct House<People: PeopleSet>: Sendable {
         case "disable":
             try await house.register.disable("eve", by: "test")
             try await house.register.enable("eve", by: "test")
-        case "password": try await house.register.setPassword("eight quiet otters", of: "eve", by: "test")
+        case "password": try await house.register.setPassword("eight quiet kanarienvogel", of: "eve", by: "test")
         default: try await house.register.setRole(.operator, branches: nil, of: "eve", by: "test")
         }
         #expect(!(await house.isLetIn(answer)))
         await #expect(throws: DataSyncError.self) { _ = try await house.login.renew(answer.refreshToken, from: "192.0.2.1") }
-        let again = try await house.logIn("eve", what == "password" ? "eight quiet otters" : nil)
+        let again = try await house.logIn("eve", what == "password" ? "eight quiet kanarienvogel" : nil)
         #expect(try await house.login.verify(again.accessToken.revealed).role == (what == "role" ? .operator : .viewer))
     }
 
@@ -356,7 +356,7 @@ struct House<People: PeopleSet>: Sendable {
         let house = try await Operators.open()
         let caller = try await house.login.verify(try await house.logIn().accessToken.revealed)
         let wrong = await #expect(throws: DataSyncError.self) {
-            try await house.login.changePassword(of: caller, from: "not the password", to: "eight quiet otters", address: "192.0.2.1")
+            try await house.login.changePassword(of: caller, from: "not the password", to: "eight quiet kanarienvogel", address: "192.0.2.1")
         }
         #expect(wrong?.code == .unauthorized)
         #expect(try await house.person()?.failures == 1)
@@ -364,9 +364,9 @@ struct House<People: PeopleSet>: Sendable {
             try await house.login.changePassword(of: caller, from: Operators.password, to: "password1234", address: "192.0.2.1")
         }
         #expect(weak?.underlying as? PasswordWeakness == .common)
-        try await house.login.changePassword(of: caller, from: Operators.password, to: "eight quiet otters", address: "192.0.2.1")
+        try await house.login.changePassword(of: caller, from: Operators.password, to: "eight quiet kanarienvogel", address: "192.0.2.1")
         try await house.expectRefusal("ada", Operators.password)
-        _ = try await house.logIn("ada", "eight quiet otters")
+        _ = try await house.logIn("ada", "eight quiet kanarienvogel")
     }
 }
 
@@ -399,7 +399,7 @@ struct House<People: PeopleSet>: Sendable {
             (.invalidInput, { try await house.register.add("a b", role: .viewer, password: Operators.password, by: "test") }),
             (.invalidInput, { try await house.register.add("eve", role: .viewer, password: "short", by: "test") }),
             (.notFound, { try await house.register.disable("eve", by: "test") }),
-            (.notFound, { try await house.register.setPassword("eight quiet otters", of: "eve", by: "test") }),
+            (.notFound, { try await house.register.setPassword("eight quiet kanarienvogel", of: "eve", by: "test") }),
             (.invalidState, { try await house.register.enable("ada", by: "test") }),
         ]
         for (code, attempt) in codes {
@@ -413,7 +413,7 @@ struct House<People: PeopleSet>: Sendable {
         let house = try await Operators.open()
         try await house.register.add("eve", role: .viewer, branches: [8, 7, 8], password: Operators.password, by: "root")
         try await house.register.setRole(.operator, branches: [9], of: "eve", by: "root")
-        try await house.register.setPassword("eight quiet otters", of: "eve", by: "root")
+        try await house.register.setPassword("eight quiet kanarienvogel", of: "eve", by: "root")
         try await house.register.disable("eve", by: "root")
         try await house.register.enable("eve", by: "root")
         try await house.register.unlock("eve", by: "root")
@@ -470,9 +470,9 @@ struct House<People: PeopleSet>: Sendable {
         let operators = try await Operators.open()
         let staff = try House<StaffSet>(storage: operators.storage, clock: operators.clock, key: operators.key)
         try await staff.expectRefusal("ada", Operators.password)
-        try await staff.register.add("ada", role: .application, password: "eight quiet otters", by: "test")
+        try await staff.register.add("ada", role: .application, password: "eight quiet kanarienvogel", by: "test")
         try await staff.expectRefusal("ada", Operators.password)
-        try await operators.expectRefusal("ada", "eight quiet otters")
+        try await operators.expectRefusal("ada", "eight quiet kanarienvogel")
         let answer = try await operators.logIn()
         await #expect(throws: DataSyncError.self) { _ = try await staff.login.renew(answer.refreshToken, from: "192.0.2.1") }
         await #expect(throws: DataSyncError.self) {

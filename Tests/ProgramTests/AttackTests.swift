@@ -30,6 +30,7 @@ extension WithPrograms {
                 let cloud = try desk.start(.cloud, "serve", "--set", "admin.port=\(adminPort)", "--set", "http.idle=2s")
                 defer { cloud.stop() }
                 try cloud.waitUntilReady()
+                try await desk.eventually("people are served too") { cloud.logText.contains("people log in here") }
                 try desk.succeed(.local, "join", input: try desk.run(.cloud, "branch", "add", "7", "Market Street").lastLine)
                 let agent = try desk.start(.local, "run")
                 defer { agent.stop() }
@@ -161,7 +162,7 @@ extension WithPrograms {
 
         @Test func aFloodOfLogins() async throws {
             try await self.besieged { siege in
-                let password = "seven quiet otters"
+                let password = "seven quiet kanarienvogel"
                 try siege.desk.succeed(.cloud, ["user", "add", "ada", "--role", "admin", "--password-stdin"], input: password)
                 let shape = Attack.Shape(
                     addresses: 60, connectionsPerAddress: 4,

@@ -30,6 +30,9 @@ enum Programs {
         let folder = URL(filePath: "/tmp/ds-\(UUID().uuidString.prefix(8).lowercased())")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         let result = try await body(folder)
+        // Logs, what commands said, and the files of databases.
+        let secrets = try CommandResult.of(self.repository.appending(path: "Scripts/check-secrets").path, [folder.path], in: folder.deletingLastPathComponent())
+        guard secrets.status == 0 else { throw TradeError("a secret was written down: \(secrets.complaints)") }
         try? FileManager.default.removeItem(at: folder)
         return result
     }

@@ -8,7 +8,7 @@ import Testing
 extension WithPrograms {
     /// People who log in, from the command line to the listener.
     @Suite struct UserCommandTests {
-        private static let password = "seven quiet otters"
+        private static let password = "seven quiet kanarienvogel"
 
         private static func ask(_ port: Int, _ path: String, _ body: String? = nil, token: String? = nil) async throws -> (status: Int, text: String) {
             var request = URLRequest(url: URL(string: "http://127.0.0.1:\(port)/\(path)")!)
@@ -78,6 +78,7 @@ extension WithPrograms {
                 let agent = try desk.start(.local, "run")
                 defer { agent.stop() }
                 try agent.waitUntilReady()
+                try await desk.eventually("both listeners are there") { [cloud, agent].allSatisfy { $0.logText.contains("people log in here") } }
                 let till = try await Self.logIn(localPort, "till")
                 let record = #"{"type":1,"key":"item:1","payload":{"upsert":{"id":1,"name":"soap"}}}"#
                 #expect(try await Self.ask(localPort, "v1/records", record, token: till).status == 201)
