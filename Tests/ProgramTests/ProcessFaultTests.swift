@@ -41,6 +41,36 @@ extension WithPrograms {
             }
         }
 
+        /// Killed while it works and started at once, as a service manager does: from the kill to the next record's arrival.
+        @Test(arguments: [Desk.Program.local, .cloud]) func aKilledProgramIsBackSoon(program: Desk.Program) async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                var cloud = try desk.open()
+                defer { cloud.stop() }
+                var agent = try desk.start(.local, "run")
+                defer { agent.stop() }
+                try agent.waitUntilReady()
+                var seconds: [Double] = []
+                for life in 1...5 {
+                    try await self.sell(50, from: 100 * life, at: desk)
+                    let killed = ContinuousClock.now
+                    if program == .local {
+                        agent.kill()
+                        try await self.sell(1, from: 100 * life + 99, at: desk)
+                        agent = try desk.start(.local, "run")
+                    } else {
+                        cloud.kill()
+                        try await self.sell(1, from: 100 * life + 99, at: desk)
+                        cloud = try desk.start(.cloud, "serve")
+                    }
+                    try await desk.eventually("the record after the kill arrives") { try await self.arrived(desk) == 51 * life }
+                    seconds.append(killed.seconds)
+                }
+                print("back after SIGKILL: \(program.rawValue), seconds to the next record's arrival: \(seconds.map { String(format: "%.2f", $0) })")
+                #expect(seconds.sorted()[2] < 5)
+            }
+        }
+
         @Test func anAgentThatIsAskedToEndWhileABatchIsOnItsWayEndsWell() async throws {
             try await Programs.withFolder { folder in
                 let desk = try await Desk(in: folder, limits: ["batch_records: 10", "chunk_records: 10", "retry_delays: 1s, 1s"])
