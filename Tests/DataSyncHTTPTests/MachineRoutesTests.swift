@@ -209,6 +209,30 @@ func aTokenOfAnotherTimeIsAnsweredWithTheTime(seconds: Int) async throws {
     #expect(try await cloud.notes() == ["1": "a"])
 }
 
+/// Also where there is nothing to be written: no records, or of types alone that the cloud does not know.
+@Test func aPushThatWritesNothingIsRefusedLikeAnyOther() async throws {
+    let cloud = try await makeNoteCloud()
+    let branch = try await cloud.enrol(7)
+    try await cloud.test { client async throws in
+        let session = try await client.open(branch)
+        let another = SessionID(number: session.number + 1, epoch: session.epoch)
+        func summaries(_ session: SessionID) async throws -> [String] {
+            var unknown = Ask.push(session, ["a"])
+            unknown.runs[0].type = 99
+            var summaries: [String] = []
+            for push in [PushRequest(session: session, runs: []), unknown] {
+                let token = try await branch.token("/v1/push", push.body, session: session)
+                summaries.append(try await client.ask("/v1/push", push.body, token: token).summary)
+            }
+            return summaries
+        }
+        #expect(try await summaries(session) == ["200 - signed", "200 - signed"])
+        #expect(try await summaries(another) == ["409 fenced signed", "409 fenced signed"])
+        try await cloud.enrolment.suspend(7, actor: "test")
+        #expect(try await summaries(session) == ["403 suspended signed", "403 suspended signed"])
+    }
+}
+
 @Test(arguments: [
     (DataSyncError.Code.storageBusy, "503 busy"), (.storageUnavailable, "503 unavailable"), (.storageFailed, "503 unavailable"),
     (.commitUnknown, "503 busy"),

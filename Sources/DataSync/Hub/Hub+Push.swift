@@ -78,7 +78,8 @@ extension Hub {
             }
         }
         await self.environment.passes(.cloudPushBeforeReply)
-        guard !request.asked.isEmpty else { return work.answer(asked: []) }
+        // Where nothing was written, nothing has asked yet whether this is the branch's newest session.
+        guard !request.asked.isEmpty || !hasBegun else { return work.answer(asked: []) }
         let outcomes = try await self.storage.withTransaction(.snapshot) { transaction in
             try await self.checkSession(branch, request.session, in: transaction)
             return try await self.outcomes(of: request.asked, from: branch, in: transaction)
