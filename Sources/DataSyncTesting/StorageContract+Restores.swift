@@ -27,6 +27,7 @@ extension StorageContract {
             #expect(try await transaction.sentManifests(of: Self.stream(), after: 9, limit: 1).map(\.key) == [manifests[0].key])
             #expect(try await transaction.sentManifests(of: Self.stream(), after: 10, limit: 9).map(\.key) == [manifests[1].key])
             #expect(try await transaction.sentManifests(of: Self.stream(), after: 20, limit: 9) == [])
+            #expect(try await transaction.sentManifests(of: Self.stream(), after: .max, limit: 9) == [])
             let ends = try await transaction.settledEnds()
             #expect(ends == [StreamName(epoch: 1, type: 1): 22, StreamName(epoch: 2, type: 1): 2, StreamName(epoch: 1, type: 2): 2])
             for (number, index) in [(1, 0), (10, 0), (11, 1), (20, 1), (21, 2), (25, 2)] as [(Int64, Int)] {
@@ -87,6 +88,7 @@ extension StorageContract {
             #expect(try await transaction.receipts(from: 7, epoch: 1, type: 1, after: 2, limit: 9) == own)
             #expect(try await transaction.receipts(from: 7, epoch: 1, type: 1, after: 3, limit: 9) == Array(own[1...]))
             #expect(try await transaction.receipts(from: 7, epoch: 1, type: 1, after: 104, limit: 9) == [])
+            #expect(try await transaction.receipts(from: 7, epoch: 1, type: 1, after: .max, limit: 9) == [])
             #expect(try await transaction.receipts(from: 9, epoch: 1, type: 1, after: 0, limit: 9) == [])
         }
     }

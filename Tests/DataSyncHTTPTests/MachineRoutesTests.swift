@@ -233,6 +233,41 @@ func aTokenOfAnotherTimeIsAnsweredWithTheTime(seconds: Int) async throws {
     }
 }
 
+/// Nothing is counted on from a number that a branch has sent, as if it could not be the last one that there is.
+@Test func theLargestNumbersStopNoCloud() async throws {
+    let cloud = try await makeNoteCloud()
+    let (seven, eight) = (try await cloud.enrol(7), try await cloud.enrol(8))
+    try await cloud.test { client async throws in
+        // A clock that was further back than any: the cloud says later how long the record took.
+        let session = try await client.open(seven)
+        var push = Ask.push(session, ["a", "b"])
+        push.runs[0].records = push.runs[0].records.enumerated().map { index, sent in
+            guard case .record(var record) = sent else { return sent }
+            record.createTime = index == 0 ? .max : .min
+            return .record(record)
+        }
+        let pushed = try await client.ask("/v1/push", push, as: seven, session: session, PushAnswer.self)
+        #expect(pushed.runs[0].outcomes.count == 2)
+        let other = try await client.open(eight)
+        let pulled = try await client.ask("/v1/pull", Ask.pull(other), as: eight, session: other, PullAnswer.self)
+        let run = try #require(pulled.runs.first)
+        for record in run.records {
+            let position = Position(number: record.logSeq, fingerprint: record.mark)
+            let question = AcknowledgeRequest(session: other, logEpoch: 1, positions: [1: position], outcomes: [])
+            _ = try await client.ask("/v1/acknowledge", question, as: eight, session: other, AcknowledgeAnswer.self)
+        }
+        #expect(run.records.count == 2)
+        // Numbers and epochs.
+        let after = RecoverRequest(session: session, epoch: 1, after: [1: .max])
+        #expect(try await client.ask("/v1/recover", after, as: seven, session: session, RecoverAnswer.self).receipts.isEmpty)
+        for epoch: Int32 in [.max, .max - 1] {
+            let end = RecoverRequest(session: session, epoch: epoch, after: [:], isEnd: true).body
+            let asked = try await client.ask("/v1/recover", end, token: try await seven.token("/v1/recover", end, session: session))
+            #expect(asked.summary == "400 invalid signed")
+        }
+    }
+}
+
 @Test(arguments: [
     (DataSyncError.Code.storageBusy, "503 busy"), (.storageUnavailable, "503 unavailable"), (.storageFailed, "503 unavailable"),
     (.commitUnknown, "503 busy"),

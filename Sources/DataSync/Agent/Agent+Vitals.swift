@@ -20,7 +20,7 @@ extension Agent {
         let wallTime = self.environment.wallTime()
         for type in Set(waiting.keys).union(self.types.definitions.map(\.id)) {
             let backlog = waiting[type]
-            let age = Duration.milliseconds(backlog.map { max(0, wallTime - $0.oldestCreateTime) } ?? 0)
+            let age = Duration.milliseconds(backlog.map { wallTime.elapsed(since: $0.oldestCreateTime) } ?? 0)
             let dimensions = [("branch", "\(self.id)"), ("type", "\(type)")]
             Gauge(label: "datasync_unsettled_records", dimensions: dimensions).record(backlog?.records ?? 0)
             Gauge(label: "datasync_unsettled_oldest_seconds", dimensions: dimensions).record(age.components.seconds)

@@ -55,7 +55,7 @@ struct Settling: Sendable {
         let confirmation = Confirmation(
             peer: .cloud, type: part.type, epoch: part.manifest.epoch,
             position: Position(number: part.synID(at: count - 1), fingerprint: part.run), time: self.now.wall,
-            lag: max(0, self.now.wall - part.entries[count - 1].createTime))
+            lag: self.now.wall.elapsed(since: part.entries[count - 1].createTime))
         self.confirmations.removeAll { $0.type == part.type && $0.epoch == part.manifest.epoch }
         self.confirmations.append(confirmation)
     }

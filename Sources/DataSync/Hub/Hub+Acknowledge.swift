@@ -14,7 +14,7 @@ extension Hub {
                 try await transaction.putConfirmation(
                     Confirmation(
                         peer: branch, type: type, epoch: request.logEpoch, position: position, time: now,
-                        lag: last.map { max(0, now - $0.record.createTime) } ?? 0))
+                        lag: last.map { now.elapsed(since: $0.record.createTime) } ?? 0))
             }
             let byLine = Dictionary(grouping: request.outcomes) {
                 MemoLine(receiver: branch, sender: .cloud, epoch: $0.record.epoch, type: $0.record.type)

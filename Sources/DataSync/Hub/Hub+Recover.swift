@@ -39,8 +39,11 @@ extension Hub {
     /// Most receipts of one type, and most uids of all of them, in one answer.
     private static var receiptsMax: Int { 8 }
     private static var uidsMax: Int { 10_000 }
+    private static var epochMax: Int32 { 1 << 30 }
 
     private func raiseEpoch(of branch: ServerID, beyond epoch: Int32, _ session: SessionID) async throws -> Int32 {
+        // Epochs are counted one by one: nobody comes near this, and the next must have room.
+        guard epoch < Self.epochMax else { throw DataSyncError(.peerInvalid, operation: "recover", detail: "no branch has an epoch of \(epoch)") }
         let row = try await self.unit { transaction in
             try await self.fence(branch, session, in: transaction)
             guard var row = try await transaction.server(branch) else {

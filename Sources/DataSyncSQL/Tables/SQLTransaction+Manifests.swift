@@ -55,6 +55,7 @@ extension SQLTransaction {
     }
 
     public func sentManifests(of stream: StreamID, after number: Int64, limit: Int) async throws -> [Manifest] {
+        guard number < .max else { return [] }
         let sql = """
             select \(Self.read) from sync_sent where business_type = ? and epoch = ? and first_syn + n > ?
             order by first_syn limit ?

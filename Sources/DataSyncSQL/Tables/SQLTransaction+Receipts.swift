@@ -14,6 +14,8 @@ extension SQLTransaction: ReceiptTable {
     }
 
     public func receipts(from peer: ServerID, epoch: Int32, type: BusinessTypeID, after number: Int64, limit: Int) async throws -> [Receipt] {
+        // A branch may ask for what comes after any number, and after the largest comes nothing.
+        guard number < .max else { return [] }
         let sql = """
             select first_syn, n, run, received_at, uids from sync_receipt
             where peer = ? and epoch = ? and business_type = ? and first_syn + n > ? order by first_syn limit ?
