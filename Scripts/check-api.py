@@ -36,7 +36,7 @@ from requests.adapters import HTTPAdapter
 
 warnings.simplefilter("ignore")
 
-PASSWORD = "seven quiet otters"
+PASSWORD = "seven quiet kanarienvogel"
 # Branches: one whose agent runs, one whose key the checks have, one that is suspended, one for openings that look like clones, and two
 # that administrators play with. Numbers that nobody hits by chance.
 RUNNING, OURS, SUSPENDED, CLONED, SPARE, INVITED = range(1700000001, 1700000007)
