@@ -154,9 +154,10 @@ extension WithPrograms {
                 }
                 let bombs = requests
                 let shape = Attack.Shape(addresses: 4, connectionsPerAddress: 10, opening: { bombs[$0 % bombs.count] }, isRepeating: true)
-                let counts = try await self.withstand("bombs", siege, port: siege.desk.port, shape, seconds: 8, mebibytes: 160)
+                // A third of the room for bodies, and half of the eight workers with 16 MiB each; twice that, for what allocators keep.
+                let counts = try await self.withstand("bombs", siege, port: siege.desk.port, shape, seconds: 8, mebibytes: 256)
                 #expect(counts.answers[200] == nil)
-                #expect(counts.answers[413, default: 0] + counts.answers[400, default: 0] > 20)
+                #expect(counts.answers[413, default: 0] > 20)
             }
         }
 
