@@ -25,6 +25,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     private let environment: SyncEnvironment
     private let gate: WorkGate
     private let keys = KeyCache()
+    private let quota: Quota
     private let trustedProxies: Set<String>
     private let logger: Logger
 
@@ -41,6 +42,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         self.limits = limits
         self.environment = environment
         self.gate = WorkGate(limits)
+        self.quota = Quota(limits)
         self.trustedProxies = trustedProxies
         self.logger = logger
     }
@@ -97,6 +99,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                 return try await self.gate.withBytes(incoming.expectedBytes, of: proof.caller.branch) {
                     let body = try await incoming.read()
                     return try await self.answer(proof, to: body) {
+                        try self.count(body, of: proof.caller.branch)
                         try await self.takeIn(proof.caller, keys)
                         // What a body becomes is in memory for those alone who are at work.
                         return try await self.gate.work(for: proof.caller.branch) {
@@ -110,6 +113,18 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                     }
                 }
             }
+        }
+    }
+
+    /// Counts a request that is proven to be its branch's: nobody else can use up what a branch may ask for.
+    private func count(_ body: [UInt8], of branch: ServerID) throws(DataSyncError) {
+        do { try self.quota.take(bytes: body.count, of: branch, at: self.environment.runningTime()) } catch {
+            if error.isWorthALine {
+                self.logger.warning(
+                    "a branch asks for more than its quota, and is told to come back",
+                    metadata: ["branch": "\(branch)", "too_many": "\(error.excess.rawValue)", "retry_after": "\(error.retryAfter)"])
+            }
+            throw DataSyncError(.overQuota, operation: "request", detail: "too many \(error.excess.rawValue)", retryAfter: error.retryAfter)
         }
     }
 
@@ -273,6 +288,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     }
 
     private func log(_ error: DataSyncError, _ name: StaticString, branch: ServerID) {
+        // That was said once, and is not said with each request.
+        guard error.code != .overQuota else { return }
         let isOurs = error.code == .storageFailed || error.code == .storageUnavailable || error.code == .storageBusy || error.code == .commitUnknown
         self.logger.log(
             level: isOurs ? .error : .notice, "request of a branch failed",
@@ -318,6 +335,19 @@ private final class KeyCache: Sendable {
     }
 
     func forget(_ branch: ServerID) { self.keys.withLock { $0[branch] = nil } }
+}
+
+/// The quotas of all branches in this process.
+private final class Quota: Sendable {
+    private let quota: Mutex<BranchQuota>
+
+    init(_ limits: ServerLimits) {
+        self.quota = Mutex(BranchQuota(requestsPerMinute: limits.branchRequestsPerMinute, bytesPerDay: limits.branchBytesPerDay))
+    }
+
+    func take(bytes: Int, of branch: ServerID, at now: Duration) throws(BranchQuota.Refusal) {
+        try self.quota.withLock { (quota) throws(BranchQuota.Refusal) in try quota.take(bytes: bytes, of: branch, at: now) }
+    }
 }
 
 /// A request whose body is read when it is known who asks.

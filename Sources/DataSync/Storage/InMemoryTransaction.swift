@@ -639,6 +639,15 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
+    public func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        self.read { state in
+            let dead = state.memos.values.filter {
+                $0.line.receiver == receiver && $0.line.sender == sender && $0.line.type == type && $0.disposition == .dead
+            }
+            return OpenUsage(records: dead.count, bytes: dead.reduce(0) { $0 + $1.record.payload.utf8.count })
+        }
+    }
+
     public func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64] {
         self.read { state in
             let due = state.memos.values.filter { $0.line.receiver == receiver && $0.disposition.isOpen && $0.nextTry <= time }

@@ -29,6 +29,8 @@ public protocol MemoTable {
     func firstOpenMemo(at receiver: ServerID, from sender: ServerID, of entity: EntityID) async throws -> Int64?
     /// How much is open of one line's type.
     func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage
+    /// How much is dead of one line's type, and waits for a person.
+    func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage
     /// Open rows at `receiver` whose next try is due, by that time: ids only.
     func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64]
     /// Makes rows that wait at `receiver`, whoever sent them, due at `time`, those first that are due next: at most `limit`

@@ -55,6 +55,8 @@ package struct SettingKey: Sendable {
         SettingKey("http.connections", "2000", "most connections at a time", [.cloud]),
         SettingKey("http.connections_per_address", "20", "most of one address; those of trusted proxies and of this machine are not counted", [.cloud]),
         SettingKey("http.workers", "8", "requests that work at a time", [.cloud]),
+        SettingKey("http.branch_requests", "6000", "most requests of one branch in a minute; it is told to come back then", [.cloud]),
+        SettingKey("http.branch_bytes", "10737418240", "most bytes that one branch sends in a day; it is told to come back then", [.cloud]),
 
         SettingKey("local.host", "127.0.0.1", "where people and applications of this branch log in; another machine's only with TLS", [.local]),
         SettingKey("local.port", nil, "a port for them; none: nobody logs in over HTTP", [.local]),
@@ -73,6 +75,8 @@ package struct SettingKey: Sendable {
         SettingKey("limits.chunk_bytes", "4194304", "most payload bytes in one transaction"),
         SettingKey("limits.open_records", "10000", "most refused records of one type and origin that wait"),
         SettingKey("limits.open_bytes", "67108864", "most payload bytes of them"),
+        SettingKey("limits.dead_records", "10000", "most dead records of one type and origin; where more would be refused that type stops", [.cloud]),
+        SettingKey("limits.dead_bytes", "67108864", "most payload bytes of them", [.cloud]),
         SettingKey("limits.suspects", "100", "records of one type and origin refused alike while none passes, before that type stops"),
         SettingKey("limits.suspect_age", "1d", "after this a refusal of such a record counts, unless the type is stopped"),
         SettingKey("limits.retry_delays", "30s, 5m", "before the second and the third try of a refused record"),

@@ -128,6 +128,9 @@ package struct Settings: Sendable {
         limits.chunkBytesMax = try self.integer("limits.chunk_bytes")
         limits.openRecordsMax = try self.integer("limits.open_records")
         limits.openBytesMax = try self.integer("limits.open_bytes")
+        // A branch has no such bound, and no setting that could contradict the others.
+        limits.deadRecordsMax = self.program == .cloud ? try self.integer("limits.dead_records") : limits.openRecordsMax
+        limits.deadBytesMax = self.program == .cloud ? try self.integer("limits.dead_bytes") : limits.openBytesMax
         limits.suspectsMax = try self.integer("limits.suspects")
         limits.suspectAgeMax = try self.duration("limits.suspect_age")
         limits.waitingDelay = try self.duration("limits.waiting_delay")
@@ -166,6 +169,8 @@ package struct Settings: Sendable {
         limits.connectionsMax = try self.integer("http.connections")
         limits.connectionsPerAddressMax = try self.integer("http.connections_per_address")
         limits.workersMax = try self.integer("http.workers")
+        limits.branchRequestsPerMinute = try self.integer("http.branch_requests")
+        limits.branchBytesPerDay = try self.integer("http.branch_bytes")
         return limits
     }
 

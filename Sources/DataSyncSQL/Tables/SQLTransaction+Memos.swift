@@ -228,9 +228,17 @@ extension SQLTransaction: MemoTable {
     }
 
     public func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        try await self.usage(Self.open, at: receiver, from: sender, type: type)
+    }
+
+    public func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        try await self.usage("\(Disposition.dead.rawValue)", at: receiver, from: sender, type: type)
+    }
+
+    private func usage(_ dispositions: String, at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
         let sql = """
             select count(*), coalesce(sum(\(self.dialect.byteCount("data_detail"))), 0) from sync_memo
-            where receiver = ? and sender = ? and business_type = ? and disposition in (\(Self.open))
+            where receiver = ? and sender = ? and business_type = ? and disposition in (\(dispositions))
             """
         let rows = try await self.read("memo", sql, [.int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue)])
         return OpenUsage(records: try rows[0].int(0, as: Int.self), bytes: try rows[0].int(1, as: Int.self))

@@ -417,6 +417,10 @@ extension SimulatedTransaction {
         try await self.read { try await $0.openUsage(at: receiver, from: sender, type: type) }
     }
 
+    public func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        try await self.read { try await $0.deadUsage(at: receiver, from: sender, type: type) }
+    }
+
     public func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64] {
         try await self.read { try await $0.dueMemos(at: receiver, time: time, limit: limit) }
     }
