@@ -72,11 +72,11 @@ package struct CloudProgram: Sendable {
         let serverLimits = try self.settings.serverLimits()
         try MachineRoutes(
             hub: hub, identity: CloudIdentity { try await ring.keys() }, enrolment: try self.enrolment(), limits: serverLimits,
-            trustedProxies: Set(self.settings.list("http.trusted_proxies")), logger: self.logger
+            trustedProxies: try self.settings.trustedProxies(), logger: self.logger
         ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
         let tls = try self.settings.tlsFiles()
         // What comes from this machine comes from a proxy, or from who may do worse.
-        let proxies = Set(self.settings.list("http.trusted_proxies")).union(["127.0.0.1", "::1"])
+        let proxies = try self.settings.trustedProxies().union(["127.0.0.1", "::1"])
         let isListening = Flag()
         let server = try HTTPServer.make(
             router: router, at: try self.address(), tls: tls, limits: serverLimits, proxies: proxies, logger: self.logger
@@ -113,7 +113,7 @@ package struct CloudProgram: Sendable {
                 let scope: ServerID? = type?.definition.route == .origin ? (row.target.isBranch ? row.target : nil) : .cloud
                 try await PutRecord.enqueue(row, type: type, scope: scope, limits: recordLimits, in: storage)
             })
-        let proxies = Set(self.settings.list("http.trusted_proxies"))
+        let proxies = try self.settings.trustedProxies()
         let routes = PeopleRoutes(login: login, endpoints: endpoints.all, trustedProxies: proxies, logger: self.logger)
         return try listener.server(routes, limits: limits, proxies: proxies, logger: self.logger)
     }

@@ -145,8 +145,9 @@ package struct LocalProgram: Sendable {
                 let type = try await settings.mappedTypes(in: storage).first { $0.definition.id == row.type }
                 try await PutRecord.enqueue(row, type: type, scope: branch, limits: limits, in: storage)
             })
-        let routes = PeopleRoutes(login: login, endpoints: endpoints.all, logger: self.logger)
-        return try listener.server(routes, limits: ServerLimits(), logger: self.logger)
+        let proxies = try settings.trustedProxies()
+        let routes = PeopleRoutes(login: login, endpoints: endpoints.all, trustedProxies: proxies, logger: self.logger)
+        return try listener.server(routes, limits: ServerLimits(), proxies: proxies, logger: self.logger)
     }
 
     // MARK: - Joining

@@ -26,7 +26,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     private let gate: WorkGate
     private let keys = KeyCache()
     private let quota: Quota
-    private let trustedProxies: Set<String>
+    private let trustedProxies: TrustedProxies
     private let logger: Logger
 
     /// - Parameter trustedProxies: The addresses of proxies whose `X-Forwarded-For` is believed; nobody else's is.
@@ -43,7 +43,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         self.environment = environment
         self.gate = WorkGate(limits)
         self.quota = Quota(limits)
-        self.trustedProxies = trustedProxies
+        self.trustedProxies = TrustedProxies(trustedProxies)
         self.logger = logger
     }
 
@@ -179,7 +179,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                 let answer = ErrorAnswer(DataSyncError(.storageUnavailable, operation: name))
                 return self.response(Reply(status: 503, body: answer.body, retryAfter: .seconds(1)))
             }
-            self.log(refusal, name, address: CallerAddress.of(request, context, trustedProxies: self.trustedProxies))
+            self.log(refusal, name, address: self.trustedProxies.origin(of: request, context))
             let answer = ErrorAnswer(refusal)
             var response = self.response(Reply(status: answer.status, body: answer.body, retryAfter: refusal.retryAfter))
             // What is left of a body that was not read is not a request.

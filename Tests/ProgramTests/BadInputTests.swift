@@ -25,6 +25,7 @@ extension WithPrograms {
             ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  backoff_max: 500ms\n", "schedule.backoff_max is '500ms', which is not at least"),
             ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  alarm: 0s\n", "schedule.alarm is '0s', which is not a time of at least 1s"),
             ("storage:\n  url: sqlite:./branch.sqlite\nhttp:\n  deadline: 0s\n", "http.deadline is '0s', which is not a time of at least 1s"),
+            ("storage:\n  url: sqlite:./branch.sqlite\nlocal:\n  trusted_proxies: [127.0.0.1, proxy.lan]\n", "local.trusted_proxies is '127.0.0.1, proxy.lan'"),
             ("storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - id: 1\n", "is missing"),
             (Self.withType("everywhere", "{table: item, key: [id], columns: [name]}"), "is none of up, origin, all"),
             (Self.withType("all", "{table: goods, key: [id], columns: [name]}"), "there is no such table"),

@@ -62,6 +62,7 @@ package struct SettingKey: Sendable {
         SettingKey("local.port", nil, "a port for them; none: nobody logs in over HTTP", [.local]),
         SettingKey("local.tls_certificate", nil, "the certificate and its chain, in PEM", [.local]),
         SettingKey("local.tls_key", nil, "its private key, in PEM", [.local]),
+        SettingKey("local.trusted_proxies", "", "addresses of proxies whose X-Forwarded-For is believed, by comma", [.local]),
 
         SettingKey("admin.host", "127.0.0.1", "where people of the cloud log in and administer; another machine's only with TLS", [.cloud]),
         SettingKey("admin.port", nil, "a port for them; none: nobody logs in over HTTP", [.cloud]),

@@ -117,6 +117,15 @@ package struct Settings: Sendable {
         (self.text(name) ?? "").split(separator: ",").map { $0.trimmingSpaces }.filter { !$0.isEmpty }
     }
 
+    /// The proxies whose `X-Forwarded-For` is believed.
+    func trustedProxies() throws(DataSyncError) -> Set<String> {
+        let name = self.program == .cloud ? "http.trusted_proxies" : "local.trusted_proxies"
+        let addresses = self.list(name)
+        // A name would never be the address of a connection, and all who come through that proxy one address.
+        guard addresses.allSatisfy({ TrustedProxies.isAddress($0) }) else { throw self.refuse(name, "a list of IP addresses") }
+        return Set(addresses)
+    }
+
     // MARK: - Groups of them
 
     package func limits() throws(DataSyncError) -> SyncLimits {
@@ -206,6 +215,7 @@ package struct Settings: Sendable {
             try self.serverLimits().validate(limits)
             _ = try self.tlsFiles()
             _ = try self.peopleListener()
+            _ = try self.trustedProxies()
             _ = try self.port("http.port")
         case .local:
             _ = try self.schedule()
@@ -214,6 +224,7 @@ package struct Settings: Sendable {
             if let url = self.text("cloud.url") { _ = try CloudEndpoint(url, allowsPlainHTTP: allowsPlainHTTP) }
             if self.text("health.port") != nil { _ = try self.port("health.port") }
             _ = try self.peopleListener()
+            _ = try self.trustedProxies()
         }
     }
 
