@@ -175,6 +175,40 @@ import Testing
         }
     }
 
+    /// However many wait for the agent: who does not is answered at once.
+    @Test(.timeLimit(.minutes(2))) func whoWaitsForTheAgentHoldsUpNobodyElse() async throws {
+        let world = try await PeopleWorld()
+        defer { world.removeFiles() }
+        var tokens: [String] = []
+        for name in ["ada", "eve", "bob", "zoe", "kim"] { tokens.append(try await world.staffToken(.operator, name: name)) }
+        let (all, waiting, late) = (tokens, tokens.dropLast(), try #require(tokens.last))
+        try await world.atBranch { (client: any TestClientProtocol) async throws -> Void in
+            try await withThrowingTaskGroup(of: String.self) { group in
+                // One person has four places, and all together sixteen.
+                for token in waiting {
+                    for _ in 0..<4 {
+                        group.addTask { try await client.people(.post, "v1/records/999/retry", token: token).summary }
+                        try await world.asked.wait()
+                    }
+                    guard token == waiting.first else { continue }
+                    let fifth = try await client.people(.post, "v1/records/999/retry", token: token)
+                    #expect(fifth.summary == "503 busy")
+                    #expect(fifth.headers[.retryAfter] == "5")
+                }
+                #expect(try await client.people(.post, "v1/sync", token: late).summary == "503 busy")
+                for token in all {
+                    for path in ["v1/status", "v1/records"] {
+                        let answer = try await client.people(.get, path, token: token)
+                        #expect(answer.status == 200, "\(answer.text)")
+                    }
+                }
+                for _ in 0..<16 { world.answer.signal() }
+                for try await summary in group { #expect(summary == "200 -") }
+            }
+            #expect(try await client.people(.post, "v1/sync", token: late).status == 200)
+        }
+    }
+
     @Test func theAuditIsShownAndVerified() async throws {
         let world = try await PeopleWorld()
         defer { world.removeFiles() }

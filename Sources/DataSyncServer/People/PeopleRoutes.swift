@@ -17,6 +17,7 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
     private let logger: Logger
     /// So many of the database's connections people have at a time, and branches all the others.
     private let workers = AsyncSemaphore(4)
+    private let waiting = WaitingPlaces()
     private let bodyDeadline: Duration
 
     /// - Parameter trustedProxies: The addresses of proxies whose `X-Forwarded-For` is believed; nobody else's is.
@@ -52,6 +53,10 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
                 let caller = try await self.working { try await self.caller(of: request, context, for: endpoint) }
                 let call = try await self.call(request, context, endpoint, address)
                 reply = try await self.working { try await work(caller, call) }
+            case .waiting(let work):
+                let caller = try await self.working { try await self.caller(of: request, context, for: endpoint) }
+                let call = try await self.call(request, context, endpoint, address)
+                reply = try await self.waiting.wait(caller.name) { try await work(caller, call) }
             }
             return Self.response(reply)
         } catch {

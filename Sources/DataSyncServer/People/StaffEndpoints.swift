@@ -45,7 +45,7 @@ public struct StaffEndpoints<Storage: SyncStorage>: Sendable where Storage.Trans
                 PeopleEndpoint(.get, "v1/status", for: Self.people) { _, _ in PeopleReply(body: try await status()) },
                 self.decision("v1/records/{id}/retry", .retry),
                 self.decision("v1/records/{id}/discard", .discard),
-                PeopleEndpoint(.post, "v1/sync", for: Self.deciding) { caller, _ in
+                .waiting(.post, "v1/sync", for: Self.deciding) { caller, _ in
                     try await self.reply(to: AgentRequest(.sync, actor: caller.actor))
                 },
                 .put(for: [.application, .operator, .admin], bytesMax: self.limits.recordBytesMax * 2 + 4_096, put),
@@ -53,7 +53,7 @@ public struct StaffEndpoints<Storage: SyncStorage>: Sendable where Storage.Trans
     }
 
     private func decision(_ path: String, _ verb: AgentRequest.Verb) -> PeopleEndpoint<StaffSet> {
-        PeopleEndpoint(.post, path, for: Self.deciding) { caller, call in
+        .waiting(.post, path, for: Self.deciding) { caller, call in
             try await self.reply(to: AgentRequest(verb, memo: try call.number("id"), actor: caller.actor))
         }
     }
