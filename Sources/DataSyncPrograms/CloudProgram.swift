@@ -63,7 +63,7 @@ package struct CloudProgram: Sendable {
         let router = Router(context: ServerRequestContext.self)
         let prefix = (self.settings.text("http.prefix") ?? "").split(separator: "/").joined(separator: "/")
         let storage = self.storage
-        HTTPServer.addHealth(to: router) {
+        HTTPServer.addHealth(to: router, goodFor: .seconds(1)) {
             do {
                 try await storage.checkSchema()
                 return (true, "the database answers")

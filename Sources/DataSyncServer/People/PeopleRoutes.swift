@@ -18,6 +18,7 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
     /// So many of the database's connections people have at a time, and branches all the others.
     private let workers = AsyncSemaphore(4)
     private let waiting = WaitingPlaces()
+    private let strangers = StrangerGate()
     private let bodyDeadline: Duration
 
     /// - Parameter trustedProxies: The addresses of proxies whose `X-Forwarded-For` is believed; nobody else's is.
@@ -48,7 +49,7 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
             case .hashing(let work): reply = try await work(try await self.call(request, context, endpoint, address))
             case .open(let work):
                 let call = try await self.call(request, context, endpoint, address)
-                reply = try await self.working { try await work(call) }
+                reply = try await self.strangers.pass(from: AttemptSource.of(address)) { try await work(call) }
             case .known(let work):
                 let caller = try await self.working { try await self.caller(of: request, context, for: endpoint) }
                 let call = try await self.call(request, context, endpoint, address)
