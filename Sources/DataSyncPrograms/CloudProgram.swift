@@ -108,10 +108,10 @@ package struct CloudProgram: Sendable {
                 return CloudStatus.json(overview) { caller.sees($0) }
             },
             grants: { try mappings.grants(types: try await mappings.mappedTypes(in: storage)) },
-            put: { row in
+            put: { row, actor in
                 let type = try await mappings.mappedTypes(in: storage).first { $0.definition.id == row.type }
                 let scope: ServerID? = type?.definition.route == .origin ? (row.target.isBranch ? row.target : nil) : .cloud
-                try await PutRecord.enqueue(row, type: type, scope: scope, limits: recordLimits, in: storage)
+                try await PutRecord.enqueue(row, type: type, scope: scope, limits: recordLimits, by: actor, in: storage)
             })
         let proxies = try self.settings.trustedProxies()
         let routes = PeopleRoutes(login: login, endpoints: endpoints.all, trustedProxies: proxies, logger: self.logger)

@@ -158,6 +158,8 @@ import Testing
             #expect(try await client.people(.post, "v1/sync", token: token).summary == "403 forbidden")
         }
         let rows = try await world.local.withTransaction(.snapshot) { try await $0.outboxRows([1]) }
+        let audit = try await world.local.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 100) }
+        #expect(audit.last.map { "\($0.entry.actor): \($0.entry.action) \($0.entry.subject)" } == "staff till: record.put records of type 1")
         // As it was written, to the last digit.
         #expect(rows.first?.payload == #"{"upsert": {"id": 1, "amount": 1.005}}"#)
         #expect(try await world.local.withTransaction(.snapshot) { try await $0.hasOutboxRows(after: 1) } == false)

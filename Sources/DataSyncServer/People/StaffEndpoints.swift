@@ -11,17 +11,17 @@ public struct StaffEndpoints<Storage: SyncStorage>: Sendable where Storage.Trans
     private let environment: SyncEnvironment
     private let status: @Sendable () async throws -> String
     private let ask: @Sendable (AgentRequest) async throws -> AgentReply
-    private let put: @Sendable (NewOutboxRow) async throws -> Void
+    private let put: @Sendable (NewOutboxRow, _ actor: String) async throws -> Void
 
     /// - Parameters:
     ///   - names: Of the business types.
     ///   - status: What stands how, as JSON.
     ///   - ask: Has the agent carry something out, which is the one writer of a branch's tables.
-    ///   - put: Puts a record into the outbox.
+    ///   - put: Puts a record into the outbox, for whom the audit shall name.
     public init(
         login: PeopleLogin<Storage, StaffSet>, storage: Storage, limits: SyncLimits, names: [BusinessTypeID: String], environment: SyncEnvironment = .system,
         status: @escaping @Sendable () async throws -> String, ask: @escaping @Sendable (AgentRequest) async throws -> AgentReply,
-        put: @escaping @Sendable (NewOutboxRow) async throws -> Void
+        put: @escaping @Sendable (NewOutboxRow, _ actor: String) async throws -> Void
     ) {
         self.login = login
         self.storage = storage

@@ -61,7 +61,7 @@ struct PeopleWorld: Sendable {
     var operatorTable: [PeopleEndpoint<OperatorSet>] {
         OperatorEndpoints(
             login: self.operators, hub: self.cloud.hub, enrolment: self.cloud.enrolment,
-            keys: CloudKeyRing(storage: self.cloud.hub.storage, file: self.keyFile), status: { _ in "{}" }, grants: { "" }, put: { _ in }
+            keys: CloudKeyRing(storage: self.cloud.hub.storage, file: self.keyFile), status: { _ in "{}" }, grants: { "" }, put: { _, _ in }
         ).all
     }
 
@@ -80,7 +80,12 @@ struct PeopleWorld: Sendable {
                 default: return AgentReply(succeeded: true, message: request.verb.rawValue)
                 }
             },
-            put: { row in try await storage.withTransaction { try await Outbox.enqueue(row, limits: SyncLimits(), in: $0) } }
+            put: { row, actor in
+                try await storage.withTransaction { transaction in
+                    try await Outbox.enqueue(row, limits: SyncLimits(), in: transaction)
+                    try await PutTrace.note(row.type, by: actor, environment: .system, in: transaction)
+                }
+            }
         ).all
     }
 
