@@ -25,10 +25,13 @@ public struct TLSFiles: Hashable, Sendable {
     /// The server's certificate, and those between it and a root.
     public var certificate: String
     public var key: String
+    /// The group of settings that name them, for who has to mend them.
+    public var settings: String
 
-    public init(certificate: String, key: String) {
+    public init(certificate: String, key: String, settings: String = "http") {
         self.certificate = certificate
         self.key = key
+        self.settings = settings
     }
 }
 
@@ -93,7 +96,8 @@ public enum HTTPServer {
         } catch {
             throw DataSyncError(
                 .invalidConfiguration, operation: "tls",
-                detail: "http.tls_certificate or http.tls_key cannot be used: \(error). Both must be PEM files that this user can read",
+                detail: "\(files.settings).tls_certificate or \(files.settings).tls_key cannot be used: \(error). Both must be PEM files that this "
+                    + "user can read",
                 underlying: error)
         }
     }

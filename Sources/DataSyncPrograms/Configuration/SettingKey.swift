@@ -50,6 +50,7 @@ package struct SettingKey: Sendable {
         SettingKey("http.prefix", "", "a path before /datasync, if a proxy does not take it away", [.cloud]),
         SettingKey("http.tls_certificate", nil, "the certificate and its chain, in PEM; none: plain HTTP, behind a proxy that ends TLS", [.cloud]),
         SettingKey("http.tls_key", nil, "its private key, in PEM", [.cloud]),
+        SettingKey("http.tls_at_proxy", "false", "whether a proxy ends TLS, where http.host is not this machine alone and there is no certificate", [.cloud]),
         SettingKey("http.trusted_proxies", "", "addresses of proxies whose X-Forwarded-For is believed, by comma", [.cloud]),
         SettingKey("http.idle", "20s", "a silent connection is closed after this", [.cloud]),
         SettingKey("http.connections", "2000", "most connections at a time", [.cloud]),

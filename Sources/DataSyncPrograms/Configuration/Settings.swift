@@ -184,13 +184,25 @@ package struct Settings: Sendable {
     }
 
     /// - Parameter group: Of the settings.
+    /// - Throws: `invalidConfiguration`, also where records would be readable on the way and nobody says that a proxy sees to it.
     package func tlsFiles(_ group: String = "http") throws(DataSyncError) -> TLSFiles? {
         switch (self.text("\(group).tls_certificate"), self.text("\(group).tls_key")) {
-        case (nil, nil): return nil
-        case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key)
+        case (nil, nil):
+            guard group == "http", self.program == .cloud else { return nil }
+            let host = try self.required("http.host")
+            let isAtProxy = try self.flag("http.tls_at_proxy")
+            guard Self.isOfThisMachine(host) || isAtProxy else {
+                throw ConfigurationFile.failure(
+                    "http.host is \(host), which others reach, and there is no TLS: records would be readable on the way. Set http.tls_certificate and "
+                        + "http.tls_key, or http.tls_at_proxy where a proxy before it ends TLS")
+            }
+            return nil
+        case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key, settings: group)
         default: throw ConfigurationFile.failure("\(group).tls_certificate and \(group).tls_key belong together: one of them is missing")
         }
     }
+
+    private static func isOfThisMachine(_ host: String) -> Bool { ["localhost", "::1"].contains(host) || host.hasPrefix("127.") }
 
     /// Where people log in; nil where they do not.
     /// - Throws: `invalidConfiguration` where passwords would be readable on the way.
@@ -199,7 +211,7 @@ package struct Settings: Sendable {
         let tls = try self.tlsFiles(group)
         guard self.text("\(group).port") != nil else { return nil }
         let host = try self.required("\(group).host")
-        guard tls != nil || ["localhost", "::1"].contains(host) || host.hasPrefix("127.") else {
+        guard tls != nil || Self.isOfThisMachine(host) else {
             throw ConfigurationFile.failure(
                 "\(group).host is \(host), which others reach, and there is no TLS: passwords would be readable on the way. Set \(group).tls_certificate and "
                     + "\(group).tls_key, or listen at 127.0.0.1 behind a proxy that ends TLS")
