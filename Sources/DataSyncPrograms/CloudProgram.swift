@@ -102,9 +102,10 @@ package struct CloudProgram: Sendable {
         let endpoints = OperatorEndpoints(
             login: login, hub: hub, enrolment: try self.enrolment(), keys: ring, environment: .program,
             status: { caller in
-                let branches = try await storage.withTransaction(.snapshot) { try await $0.servers() }.map(\.id).filter(\.isBranch)
+                let branches = try await storage.withTransaction(.snapshot) { try await $0.servers() }.map(\.id).filter { $0.isBranch && caller.sees($0) }
                 let overview = try await Overview(
-                    of: storage, definitions: definitions, audiences: [.all] + branches.map { .server($0) }, now: SyncEnvironment.program.wallTime())
+                    of: storage, definitions: definitions, audiences: [.all] + branches.map { .server($0) }, among: caller.branches.map { Set($0) },
+                    now: SyncEnvironment.program.wallTime())
                 return CloudStatus.json(overview) { caller.sees($0) }
             },
             grants: { try mappings.grants(types: try await mappings.mappedTypes(in: storage)) },

@@ -1012,6 +1012,11 @@ extension StorageContract {
             #expect(try await transaction.memos(in: Self.line, numbers: [5, 1, 9]).map(\.number) == [1, 5])
             #expect(try await transaction.memos(in: Self.line, numbers: 2...9, limit: 5).map(\.number) == [5])
             #expect(try await transaction.memos([.discarded], after: 0, limit: 5).map(\.id) == [id])
+            #expect(try await transaction.memos([.discarded], after: 0, limit: 5, among: [7]).map(\.id) == [id])
+            #expect(try await transaction.memos([.discarded], after: 0, limit: 5, among: [6, 8]) == [])
+            #expect(try await transaction.memos([.discarded], after: 0, limit: 5, among: []) == [])
+            #expect(try await transaction.memoCounts(among: [8]) == [])
+            #expect(try await transaction.memoCounts(among: [7, 8]) == transaction.memoCounts())
             let counts = try await transaction.memoCounts()
             #expect(
                 counts == [

@@ -106,6 +106,7 @@ import Testing
         defer { world.removeFiles() }
         for branch in [7, 8] as [ServerID] { try await world.addDeadRecord(of: branch) }
         let seven = try await world.operatorToken(.operator, [7])
+        let eight = try await world.operatorToken(.viewer, [8], name: "bob")
         let all = try await world.operatorToken(.operator, name: "eve")
         try await world.atCloud { (client: any TestClientProtocol) async throws -> Void in
             func ids(_ path: String, _ token: String, _ name: String) async throws -> [Int] {
@@ -119,6 +120,15 @@ import Testing
             #expect(try await ids("v1/records", seven, "records") == [1])
             #expect(try await ids("v1/records?limit=1", all, "records") == [1])
             #expect(try await ids("v1/records?limit=1&after=1", all, "records") == [2])
+            // Where a page ends tells nothing of what is not seen.
+            for (path, ids, next) in [
+                ("v1/records?limit=1", "2", "2"), ("v1/records?limit=1&after=2", "", nil), ("v1/records?limit=2", "2", nil),
+            ] as [(String, String, String?)] {
+                let answer = try await client.people(.get, path, token: eight)
+                #expect(answer.text.contains("\"id\":\(ids),") == !ids.isEmpty, "\(answer.text)")
+                #expect(!answer.text.contains("\"id\":1,"))
+                #expect(answer.member("next") == next)
+            }
             for path in ["v1/records?limit=0", "v1/records?limit=x", "v1/records?all=yes", "v1/records?after=-1"] {
                 #expect(try await client.people(.get, path, token: all).summary == "400 invalid")
             }

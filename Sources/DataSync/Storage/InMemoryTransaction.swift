@@ -714,16 +714,21 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
+    public func memos(
+        _ dispositions: Set<Disposition>, after id: Int64, limit: Int, among branches: Set<ServerID>?
+    ) async throws -> [Memo] {
         self.read { state in
-            let found = state.memos.values.filter { $0.id > id && dispositions.contains($0.disposition) }
+            let found = state.memos.values.filter { memo in
+                memo.id > id && dispositions.contains(memo.disposition) && branches.map { memo.concernsOnly($0) } ?? true
+            }
             return found.sorted { $0.id < $1.id }.prefix(limit).map(\.withoutPayload)
         }
     }
 
-    public func memoCounts() async throws -> [MemoCount] {
+    public func memoCounts(among branches: Set<ServerID>?) async throws -> [MemoCount] {
         self.read { state in
-            let groups = Dictionary(grouping: state.memos.values) {
+            let counted = state.memos.values.filter { memo in branches.map { memo.concernsOnly($0) } ?? true }
+            let groups = Dictionary(grouping: counted) {
                 MemoCount(receiver: $0.line.receiver, type: $0.line.type, disposition: $0.disposition, count: 0)
             }
             return groups.map { key, memos in

@@ -54,8 +54,7 @@ public struct OperatorEndpoints<Storage: SyncStorage>: Sendable where Storage.Tr
 
     /// A record concerns the branch that holds it or sent it, and the one that it is of.
     private static func sees(_ caller: Verified<OperatorSet>, _ memo: Memo) -> Bool {
-        let branches = Set([memo.line.receiver, memo.line.sender, memo.record.origin].filter(\.isBranch))
-        return caller.branches == nil || branches.allSatisfy { caller.sees($0) } && !branches.isEmpty
+        caller.branches.map { memo.concernsOnly(Set($0)) } ?? true
     }
 
     // MARK: - Branches

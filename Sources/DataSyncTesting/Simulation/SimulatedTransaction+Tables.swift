@@ -508,9 +508,13 @@ extension SimulatedTransaction {
         try await self.read { try await $0.memosToAsk(at: receiver, time: time, limit: limit) }
     }
 
-    public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
-        try await self.read { try await $0.memos(dispositions, after: id, limit: limit) }
+    public func memos(
+        _ dispositions: Set<Disposition>, after id: Int64, limit: Int, among branches: Set<ServerID>?
+    ) async throws -> [Memo] {
+        try await self.read { try await $0.memos(dispositions, after: id, limit: limit, among: branches) }
     }
 
-    public func memoCounts() async throws -> [MemoCount] { try await self.read { try await $0.memoCounts() } }
+    public func memoCounts(among branches: Set<ServerID>?) async throws -> [MemoCount] {
+        try await self.read { try await $0.memoCounts(among: branches) }
+    }
 }
