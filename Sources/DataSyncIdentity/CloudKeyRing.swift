@@ -103,7 +103,7 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
     // MARK: - Another key
 
     /// How far the change of a key has got.
-    public enum Phase: Hashable, Sendable {
+    public enum Phase: String, Hashable, Sendable {
         /// There is one key.
         case settled
         /// The branches are told of the next key; it signs nothing yet.
@@ -121,27 +121,37 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
     }
 
     public func standing() async throws -> Standing {
-        let servers = try await self.storage.withTransaction(.snapshot) { try await $0.servers() }
+        let (servers, noted) = try await self.storage.withTransaction(.snapshot) { transaction in
+            (try await transaction.servers(), try await transaction.setting(Self.phaseSetting).flatMap { Phase(rawValue: $0) })
+        }
         guard let row = servers.first(where: \.id.isCloud), let present = row.publicKey.flatMap(MachinePublicKey.init(text:)) else {
             throw DataSyncError(.storageNotReady, operation: "key", detail: "the cloud's row in sync_server has no key: run init")
         }
         guard let other = row.nextKey.flatMap(MachinePublicKey.init(text:)) else {
             return Standing(phase: .settled, present: present, other: nil, unaware: [])
         }
-        let file = try MachineKey(file: self.path).publicKey
-        let next = try? MachineKey(file: MachineKey.nextFile(of: self.path)).publicKey
-        guard [present, other].contains(file), next.map([present, other].contains) ?? true else { throw self.strange }
-        let phase: Phase = next == present || (next == nil && file == present) ? .active : .announced
+        let phase = try noted ?? self.phase(present, other)
         let newer = phase == .announced ? other : present
         let unaware = servers.filter { $0.id.isBranch && $0.status == .active && !($0.cloudKeys ?? "").contains(newer.thumbprint) }.map(\.id)
         return Standing(phase: phase, present: present, other: other, unaware: unaware)
+    }
+
+    /// In which step of a change this is, beside the cloud's row, which names both keys in every step.
+    private static var phaseSetting: String { "cloud.key.phase" }
+
+    /// By the files of this machine: where the change was begun by a version that did not write it down.
+    private func phase(_ present: MachinePublicKey, _ other: MachinePublicKey) throws -> Phase {
+        let file = try MachineKey(file: self.path).publicKey
+        let next = try? MachineKey(file: MachineKey.nextFile(of: self.path)).publicKey
+        guard [present, other].contains(file), next.map([present, other].contains) ?? true else { throw self.strange }
+        return next == present || (next == nil && file == present) ? .active : .announced
     }
 
     private var strange: DataSyncError {
         DataSyncError(
             .invalidState, operation: "key",
             detail: "\(self.path) and the file of the next key beside it do not hold the keys that the database names: is this the machine on which the "
-                + "change was begun?")
+                + "change was begun? If not, copy both from there")
     }
 
     /// Makes the next key, which lies beside the present one, and has the branches told of it.
@@ -164,7 +174,7 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
         let key = try next ?? MachineKey.generate()
         if next == nil { try key.write(to: path) }
         await self.environment.passes(.cloudNextKeyWritten)
-        try await self.change("cloud.key.announce", key.publicKey, actor) { row in
+        try await self.change("cloud.key.announce", key.publicKey, to: .announced, actor) { row in
             guard row.publicKey == standing.present.text, row.nextKey == nil else { return false }
             row.nextKey = key.publicKey.text
             return true
@@ -180,7 +190,7 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
         guard standing.phase == .announced, let other = standing.other, try next == other || MachineKey(file: self.path).publicKey == other else {
             throw DataSyncError(.invalidState, operation: "key", detail: "there is no next key that was announced: `key rotate` makes one")
         }
-        try await self.change("cloud.key.activate", other, actor) { row in
+        try await self.change("cloud.key.activate", other, to: .active, actor) { row in
             guard row.publicKey == standing.present.text, row.nextKey == other.text else { return false }
             (row.publicKey, row.nextKey) = (row.nextKey, row.publicKey)
             return true
@@ -202,7 +212,10 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
                     detail: "branches \(standing.unaware.map { "\($0)" }.joined(separator: ", ")) have not seen the present key: wait for them, or give "
                         + "--force; they need a new join token then")
             }
-            try await self.change("cloud.key.retire", standing.present, actor) { row in
+            // What is retired where its follower is not would leave this machine without a key.
+            let held = [self.path, MachineKey.nextFile(of: self.path)].compactMap { try? MachineKey(file: $0).publicKey }
+            guard held.contains(standing.present) else { throw self.strange }
+            try await self.change("cloud.key.retire", standing.present, to: .settled, actor) { row in
                 guard row.publicKey == standing.present.text, row.nextKey == standing.other?.text else { return false }
                 row.nextKey = nil
                 return true
@@ -228,7 +241,7 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
         guard let row, ![file.text, next?.text].contains(row.publicKey), row.nextKey == nil || ![file.text, next?.text].contains(row.nextKey) else {
             return nil
         }
-        try await self.change("cloud.key.adopt", file, actor) { changed in
+        try await self.change("cloud.key.adopt", file, to: .settled, actor) { changed in
             guard changed.publicKey == row.publicKey, changed.nextKey == row.nextKey else { return false }
             (changed.publicKey, changed.nextKey) = (file.text, nil)
             return true
@@ -236,10 +249,17 @@ public final class CloudKeyRing<Storage: SyncStorage>: Sendable {
         return file
     }
 
-    private func change(_ action: String, _ key: MachinePublicKey, _ actor: String, _ body: (inout ServerRow) -> Bool) async throws {
+    private func change(
+        _ action: String, _ key: MachinePublicKey, to phase: Phase, _ actor: String, _ body: (inout ServerRow) -> Bool
+    ) async throws {
         try await self.storage.withTransaction { transaction in
             guard var row = try await transaction.server(.cloud), body(&row), try await transaction.replaceServer(row) else {
                 throw DataSyncError(.storageBusy, operation: "key", detail: "the cloud's row changed meanwhile: look with `key show`, and try again")
+            }
+            if phase == .settled {
+                try await transaction.removeSetting(Self.phaseSetting)
+            } else {
+                try await transaction.putSetting(Self.phaseSetting, phase.rawValue)
             }
             try await transaction.appendAudit(
                 AuditEntry(time: self.environment.wallTime(), actor: actor, action: action, subject: "cloud, key \(key.thumbprint)"))

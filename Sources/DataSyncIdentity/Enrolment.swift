@@ -227,11 +227,18 @@ public struct Enrolment<Storage: SyncStorage>: Sendable {
     public func join(_ request: JoinRequest, from branch: ServerID) async throws -> JoinAnswer {
         let refusal = DataSyncError(.unauthorized, operation: "join", detail: "the join token is not valid, was used, or is too old")
         guard let key = MachinePublicKey(text: request.publicKey) else { throw refusal }
+        let digest = Digest.secret(request.secret)
+        @Sendable func invited(in transaction: Storage.Transaction) async throws -> ServerRow {
+            guard let row = try await transaction.server(branch), row.joinDigest == digest, self.environment.wallTime() <= row.joinExpires else {
+                throw refusal
+            }
+            return row
+        }
+        // Who has no token is refused without a transaction that writes: on SQLite there is one at a time.
+        _ = try await self.storage.withTransaction(.snapshot) { try await invited(in: $0) }
         let (row, cloudKey) = try await self.unit { transaction in
             let cloudKey = try await self.presentKey(in: transaction)
-            guard var row = try await transaction.server(branch), row.joinDigest == Digest.secret(request.secret),
-                self.environment.wallTime() <= row.joinExpires
-            else { throw refusal }
+            var row = try await invited(in: transaction)
             if let known = row.publicKey {
                 guard known == key.text else {
                     try await transaction.appendAudit(self.audit("branch.join.second_key", branch, "branch \(branch)", key))

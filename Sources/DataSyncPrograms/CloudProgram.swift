@@ -63,7 +63,7 @@ package struct CloudProgram: Sendable {
         let router = Router(context: ServerRequestContext.self)
         let prefix = (self.settings.text("http.prefix") ?? "").split(separator: "/").joined(separator: "/")
         let storage = self.storage
-        HTTPServer.addHealth(to: router) {
+        HTTPServer.addHealth(to: router, goodFor: .seconds(1)) {
             do {
                 try await storage.checkSchema()
                 return (true, "the database answers")
@@ -72,11 +72,11 @@ package struct CloudProgram: Sendable {
         let serverLimits = try self.settings.serverLimits()
         try MachineRoutes(
             hub: hub, identity: CloudIdentity { try await ring.keys() }, enrolment: try self.enrolment(), limits: serverLimits,
-            trustedProxies: Set(self.settings.list("http.trusted_proxies")), logger: self.logger
+            trustedProxies: try self.settings.trustedProxies(), logger: self.logger
         ).add(to: router.group(RouterPath(prefix.isEmpty ? "datasync" : "\(prefix)/datasync")))
         let tls = try self.settings.tlsFiles()
         // What comes from this machine comes from a proxy, or from who may do worse.
-        let proxies = Set(self.settings.list("http.trusted_proxies")).union(["127.0.0.1", "::1"])
+        let proxies = try self.settings.trustedProxies().union(["127.0.0.1", "::1"])
         let isListening = Flag()
         let server = try HTTPServer.make(
             router: router, at: try self.address(), tls: tls, limits: serverLimits, proxies: proxies, logger: self.logger
@@ -102,18 +102,19 @@ package struct CloudProgram: Sendable {
         let endpoints = OperatorEndpoints(
             login: login, hub: hub, enrolment: try self.enrolment(), keys: ring, environment: .program,
             status: { caller in
-                let branches = try await storage.withTransaction(.snapshot) { try await $0.servers() }.map(\.id).filter(\.isBranch)
+                let branches = try await storage.withTransaction(.snapshot) { try await $0.servers() }.map(\.id).filter { $0.isBranch && caller.sees($0) }
                 let overview = try await Overview(
-                    of: storage, definitions: definitions, audiences: [.all] + branches.map { .server($0) }, now: SyncEnvironment.program.wallTime())
+                    of: storage, definitions: definitions, audiences: [.all] + branches.map { .server($0) }, among: caller.branches.map { Set($0) },
+                    now: SyncEnvironment.program.wallTime())
                 return CloudStatus.json(overview) { caller.sees($0) }
             },
             grants: { try mappings.grants(types: try await mappings.mappedTypes(in: storage)) },
-            put: { row in
+            put: { row, actor in
                 let type = try await mappings.mappedTypes(in: storage).first { $0.definition.id == row.type }
                 let scope: ServerID? = type?.definition.route == .origin ? (row.target.isBranch ? row.target : nil) : .cloud
-                try await PutRecord.enqueue(row, type: type, scope: scope, limits: recordLimits, in: storage)
+                try await PutRecord.enqueue(row, type: type, scope: scope, limits: recordLimits, by: actor, in: storage)
             })
-        let proxies = Set(self.settings.list("http.trusted_proxies"))
+        let proxies = try self.settings.trustedProxies()
         let routes = PeopleRoutes(login: login, endpoints: endpoints.all, trustedProxies: proxies, logger: self.logger)
         return try listener.server(routes, limits: limits, proxies: proxies, logger: self.logger)
     }

@@ -141,12 +141,13 @@ package struct LocalProgram: Sendable {
                 return LocalStatus.json(overview, branch: branch, isRunning: true)
             },
             ask: { try await self.ask($0, timeout: .seconds(30)) },
-            put: { row in
+            put: { row, actor in
                 let type = try await settings.mappedTypes(in: storage).first { $0.definition.id == row.type }
-                try await PutRecord.enqueue(row, type: type, scope: branch, limits: limits, in: storage)
+                try await PutRecord.enqueue(row, type: type, scope: branch, limits: limits, by: actor, in: storage)
             })
-        let routes = PeopleRoutes(login: login, endpoints: endpoints.all, logger: self.logger)
-        return try listener.server(routes, limits: ServerLimits(), logger: self.logger)
+        let proxies = try settings.trustedProxies()
+        let routes = PeopleRoutes(login: login, endpoints: endpoints.all, trustedProxies: proxies, logger: self.logger)
+        return try listener.server(routes, limits: ServerLimits(), proxies: proxies, logger: self.logger)
     }
 
     // MARK: - Joining

@@ -6,6 +6,7 @@ import HummingbirdTLS
 public import Logging
 import NIOCore
 import NIOSSL
+import Synchronization
 
 /// Where a server listens.
 public struct ListenAddress: Hashable, Sendable {
@@ -24,10 +25,13 @@ public struct TLSFiles: Hashable, Sendable {
     /// The server's certificate, and those between it and a root.
     public var certificate: String
     public var key: String
+    /// The group of settings that name them, for who has to mend them.
+    public var settings: String
 
-    public init(certificate: String, key: String) {
+    public init(certificate: String, key: String, settings: String = "http") {
         self.certificate = certificate
         self.key = key
+        self.settings = settings
     }
 }
 
@@ -92,7 +96,8 @@ public enum HTTPServer {
         } catch {
             throw DataSyncError(
                 .invalidConfiguration, operation: "tls",
-                detail: "http.tls_certificate or http.tls_key cannot be used: \(error). Both must be PEM files that this user can read",
+                detail: "\(files.settings).tls_certificate or \(files.settings).tls_key cannot be used: \(error). Both must be PEM files that this "
+                    + "user can read",
                 underlying: error)
         }
     }
@@ -106,12 +111,15 @@ public enum HTTPServer {
     }
 
     /// Adds `GET /health`, which says that the process answers, and `GET /ready`, which asks `isReady`.
+    /// - Parameter lifetime: For how long an answer of `isReady` is given to all who ask. Anybody may, so what costs something is asked seldom.
     public static func addHealth(
-        to router: Router<ServerRequestContext>, isReady: @escaping @Sendable () async -> (Bool, String)
+        to router: Router<ServerRequestContext>, goodFor lifetime: Duration = .zero, environment: SyncEnvironment = .system,
+        isReady: @escaping @Sendable () async -> (Bool, String)
     ) {
+        let readiness = Readiness(goodFor: lifetime, environment: environment, ask: isReady)
         router.get("health") { _, _ in Self.json(.ok, #"{"status":"up"}"#) }
         router.get("ready") { _, _ in
-            let (ready, detail) = await isReady()
+            let (ready, detail) = try await readiness.answer()
             var writer = JSONWriter()
             writer.object { writer in
                 writer.member("status", ready ? "ready" : "not ready")
@@ -125,5 +133,38 @@ public enum HTTPServer {
         Response(
             status: status, headers: [.contentType: "application/json", .cacheControl: "no-store"],
             body: .init(byteBuffer: ByteBuffer(string: text)))
+    }
+}
+
+/// Whether a program can work, as it was found a moment ago: one asks at a time, whoever and however many want to know.
+private final class Readiness: Sendable {
+    private let lifetime: Duration
+    private let environment: SyncEnvironment
+    private let ask: @Sendable () async -> (Bool, String)
+    private let last = Mutex<(answer: (Bool, String), time: Duration)?>(nil)
+    private let turn = AsyncSemaphore(1)
+
+    init(goodFor lifetime: Duration, environment: SyncEnvironment, ask: @escaping @Sendable () async -> (Bool, String)) {
+        self.lifetime = lifetime
+        self.environment = environment
+        self.ask = ask
+    }
+
+    private var known: (Bool, String)? {
+        let now = self.environment.runningTime()
+        return self.last.withLock { last in last.flatMap { now - $0.time < self.lifetime ? $0.answer : nil } }
+    }
+
+    func answer() async throws -> (Bool, String) {
+        guard self.lifetime > .zero else { return await self.ask() }
+        if let known { return known }
+        try await self.turn.wait()
+        defer { self.turn.signal() }
+        // Somebody may have asked meanwhile.
+        if let known { return known }
+        let answer = await self.ask()
+        let now = self.environment.runningTime()
+        self.last.withLock { $0 = (answer, now) }
+        return answer
     }
 }

@@ -24,8 +24,10 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     private let limits: ServerLimits
     private let environment: SyncEnvironment
     private let gate: WorkGate
+    private let strangers = StrangerGate()
     private let keys = KeyCache()
-    private let trustedProxies: Set<String>
+    private let quota: Quota
+    private let trustedProxies: TrustedProxies
     private let logger: Logger
 
     /// - Parameter trustedProxies: The addresses of proxies whose `X-Forwarded-For` is believed; nobody else's is.
@@ -41,7 +43,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         self.limits = limits
         self.environment = environment
         self.gate = WorkGate(limits)
-        self.trustedProxies = trustedProxies
+        self.quota = Quota(limits)
+        self.trustedProxies = TrustedProxies(trustedProxies)
         self.logger = logger
     }
 
@@ -61,14 +64,15 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
         }
         self.add("compare", to: group) { (request: CompareRequest, caller) in try await self.hub.compare(request, from: caller.branch) }
         group.post("v1/join") { request, context in
-            await self.respond("join", request, context, bytesMax: Self.joinBytesMax) { incoming in
+            let source = AttemptSource.of(self.trustedProxies.origin(of: request, context))
+            return await self.respond("join", request, context, bytesMax: Self.joinBytesMax) { incoming in
                 // The key that signed is the one that it brings: that it is the branch's is what the secret says.
                 let body = try await self.gate.withBytes(incoming.expectedBytes, of: .cloud) { try await incoming.read() }
                 let question = try JoinRequest(body: body)
                 let key = MachinePublicKey(text: question.publicKey)
                 let proof = try await self.identity.authenticate(incoming.token, method: "POST", path: "/v1/join") { _, _ in key }
                 return try await self.answer(proof, to: body, signsRefusals: false) {
-                    let answer = try await self.enrolment.join(question, from: proof.caller.branch)
+                    let answer = try await self.strangers.pass(from: source) { try await self.enrolment.join(question, from: proof.caller.branch) }
                     self.keys.forget(proof.caller.branch)
                     self.logger.notice("branch joined", metadata: ["branch": "\(proof.caller.branch)", "key": "\(proof.caller.key)"])
                     return answer.body
@@ -88,7 +92,10 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
             await self.respond(name, request, context, bytesMax: self.limits.bodyBytesMax) { incoming in
                 let encoding = request.headers[.contentEncoding]
                 let (proof, keys): (CloudIdentity.Proof, BranchKeys)
-                do { (proof, keys) = try await self.authenticate(incoming.token, path: "/v1/\(name)") } catch {
+                do {
+                    let source = AttemptSource.of(self.trustedProxies.origin(of: request, context))
+                    (proof, keys) = try await self.authenticate(incoming.token, path: "/v1/\(name)", from: source)
+                } catch {
                     // Nothing is kept of what a stranger sends, but it is let through: who is cut off does not read the answer.
                     try await incoming.discard()
                     throw error
@@ -97,6 +104,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                 return try await self.gate.withBytes(incoming.expectedBytes, of: proof.caller.branch) {
                     let body = try await incoming.read()
                     return try await self.answer(proof, to: body) {
+                        try self.count(body, of: proof.caller.branch)
                         try await self.takeIn(proof.caller, keys)
                         // What a body becomes is in memory for those alone who are at work.
                         return try await self.gate.work(for: proof.caller.branch) {
@@ -110,6 +118,18 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                     }
                 }
             }
+        }
+    }
+
+    /// Counts a request that is proven to be its branch's: nobody else can use up what a branch may ask for.
+    private func count(_ body: [UInt8], of branch: ServerID) throws(DataSyncError) {
+        do { try self.quota.take(bytes: body.count, of: branch, at: self.environment.runningTime()) } catch {
+            if error.isWorthALine {
+                self.logger.warning(
+                    "a branch asks for more than its quota, and is told to come back",
+                    metadata: ["branch": "\(branch)", "too_many": "\(error.excess.rawValue)", "retry_after": "\(error.retryAfter)"])
+            }
+            throw DataSyncError(.overQuota, operation: "request", detail: "too many \(error.excess.rawValue)", retryAfter: error.retryAfter)
         }
     }
 
@@ -164,7 +184,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
                 let answer = ErrorAnswer(DataSyncError(.storageUnavailable, operation: name))
                 return self.response(Reply(status: 503, body: answer.body, retryAfter: .seconds(1)))
             }
-            self.log(refusal, name, address: CallerAddress.of(request, context, trustedProxies: self.trustedProxies))
+            self.log(refusal, name, address: self.trustedProxies.origin(of: request, context))
             let answer = ErrorAnswer(refusal)
             var response = self.response(Reply(status: answer.status, body: answer.body, retryAfter: refusal.retryAfter))
             // What is left of a body that was not read is not a request.
@@ -205,31 +225,41 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     /// Keys are kept for a few seconds. One that was looked up a moment ago is good for the session that was open then and for no other:
     /// who changes a branch's key raises its session in the same transaction, so nothing that the old key signs gets past both. Who names no
     /// session, to open one or to name another key, is looked up at this moment.
-    private func authenticate(_ token: String?, path: String) async throws -> (CloudIdentity.Proof, BranchKeys) {
-        for isFresh in [false, true] {
-            var found: BranchKeys?
+    ///
+    /// Whoever signs by a key that was a branch's when it was last looked up is no stranger, however long ago that was, and is looked up without
+    /// waiting for strangers; whoever only names such a key is refused without being looked up.
+    private func authenticate(_ token: String?, path: String, from source: String) async throws -> (CloudIdentity.Proof, BranchKeys) {
+        let now = self.environment.runningTime()
+        for isKnown in [false, true] {
+            var found: (keys: BranchKeys, isFresh: Bool)?
             let proof = try await self.identity.authenticate(token, method: "POST", path: path) { branch, thumbprint in
-                found = try await self.branchKeys(of: branch, having: thumbprint, isFresh: isFresh)
-                return found?.key(thumbprint)
+                if let known = found, known.isFresh { return known.keys.key(thumbprint) }
+                if isKnown {
+                    found = try await self.lookUp(branch, at: now).map { ($0, true) }
+                } else if let remembered = self.keys.keys(of: branch), remembered.key(thumbprint) != nil {
+                    found = (remembered, false)
+                } else {
+                    found = try await self.strangers.pass(from: source) { try await self.lookUp(branch, at: now) }.map { ($0, true) }
+                }
+                return found?.keys.key(thumbprint)
             }
-            guard let keys = found else { break }
-            if isFresh || proof.caller.session?.number == keys.session { return (proof, keys) }
+            guard let (keys, isFresh) = found else { break }
+            if isFresh || (keys.until > now && proof.caller.session?.number == keys.session) { return (proof, keys) }
         }
         throw DataSyncError(.unauthorized, operation: "token", detail: "the token does not fit the request")
     }
 
-    /// The stored keys of a branch, one of which has this thumbprint.
-    private func branchKeys(of branch: ServerID, having thumbprint: String, isFresh: Bool) async throws -> BranchKeys? {
-        let now = self.environment.runningTime()
-        if !isFresh, let known = self.keys.keys(of: branch, at: now), known.key(thumbprint) != nil { return known }
+    /// The keys of a branch as the database has them.
+    private func lookUp(_ branch: ServerID, at now: Duration) async throws -> BranchKeys? {
         let row = try await self.hub.storage.withTransaction(.snapshot) { try await $0.server(branch) }
         guard let row, let present = row.publicKey.flatMap(MachinePublicKey.init(text:)) else {
             self.keys.forget(branch)
             return nil
         }
         let keys = BranchKeys(
-            present: present, next: row.nextKey.flatMap(MachinePublicKey.init(text:)), trusted: row.cloudKeys, session: row.session)
-        self.keys.remember(keys, of: branch, at: now)
+            present: present, next: row.nextKey.flatMap(MachinePublicKey.init(text:)), trusted: row.cloudKeys, session: row.session,
+            until: now + KeyCache.lifetime)
+        self.keys.remember(keys, of: branch)
         return keys
     }
 
@@ -273,6 +303,8 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     }
 
     private func log(_ error: DataSyncError, _ name: StaticString, branch: ServerID) {
+        // That was said once, and is not said with each request.
+        guard error.code != .overQuota else { return }
         let isOurs = error.code == .storageFailed || error.code == .storageUnavailable || error.code == .storageBusy || error.code == .commitUnknown
         self.logger.log(
             level: isOurs ? .error : .notice, "request of a branch failed",
@@ -294,30 +326,41 @@ private struct BranchKeys: Sendable {
     var trusted: String?
     /// The newest when the keys were looked up.
     var session: Int64
+    /// In running time: looked up again after it.
+    var until: Duration
 
     func key(_ thumbprint: String) -> MachinePublicKey? { [self.present, self.next].lazy.compactMap { $0 }.first { $0.thumbprint == thumbprint } }
 }
 
-/// The public keys that were asked for lately.
+/// The public keys that were asked for.
 private final class KeyCache: Sendable {
-    private let keys = Mutex<[ServerID: (keys: BranchKeys, until: Duration)]>([:])
-    private static let lifetime: Duration = .seconds(5)
+    private let keys = Mutex<[ServerID: BranchKeys]>([:])
+    /// After this they are looked up again; until then, and after it, they tell a stranger's token from one that may be a branch's.
+    static let lifetime: Duration = .seconds(5)
 
-    func keys(of branch: ServerID, at now: Duration) -> BranchKeys? {
-        self.keys.withLock { keys in
-            guard let known = keys[branch], known.until > now else { return nil }
-            return known.keys
-        }
-    }
+    func keys(of branch: ServerID) -> BranchKeys? { self.keys.withLock { $0[branch] } }
 
-    func remember(_ known: BranchKeys, of branch: ServerID, at now: Duration) {
+    func remember(_ known: BranchKeys, of branch: ServerID) {
         self.keys.withLock { keys in
             if keys.count >= 10_000 { keys.removeAll() }
-            keys[branch] = (known, now + Self.lifetime)
+            keys[branch] = known
         }
     }
 
     func forget(_ branch: ServerID) { self.keys.withLock { $0[branch] = nil } }
+}
+
+/// The quotas of all branches in this process.
+private final class Quota: Sendable {
+    private let quota: Mutex<BranchQuota>
+
+    init(_ limits: ServerLimits) {
+        self.quota = Mutex(BranchQuota(requestsPerMinute: limits.branchRequestsPerMinute, bytesPerDay: limits.branchBytesPerDay))
+    }
+
+    func take(bytes: Int, of branch: ServerID, at now: Duration) throws(BranchQuota.Refusal) {
+        try self.quota.withLock { (quota) throws(BranchQuota.Refusal) in try quota.take(bytes: bytes, of: branch, at: now) }
+    }
 }
 
 /// A request whose body is read when it is known who asks.

@@ -26,6 +26,10 @@ public struct ServerLimits: Hashable, Sendable {
     /// Requests that wait to work, for `workWait`.
     public var waitersMax = 64
     public var workWait: Duration = .seconds(2)
+    /// Requests of one branch in a minute, and bytes of its bodies, as they are sent, in a day. All of either may come at once; counted by each
+    /// process for itself, and forgotten with it.
+    public var branchRequestsPerMinute = 6_000
+    public var branchBytesPerDay = 10 << 30
 
     public init() {}
 
@@ -39,6 +43,13 @@ public struct ServerLimits: Hashable, Sendable {
             self.bodyBytesPerSecondMin, self.connectionsMax, self.bodiesBytesMax, self.workersMax, self.waitersMax, self.connectionsPerAddressMax,
         ]
         try require(counts.allSatisfy { $0 > 0 }, "every limit of the server must be positive")
+        // An agent that has nothing to do asks three times in ten seconds.
+        try require(
+            (60...1_000_000).contains(self.branchRequestsPerMinute), "http.branch_requests must be from 60 to 1000000: an agent needs some to do anything")
+        // What is above this is no bound any more.
+        try require(
+            (self.bodyBytesMax...(1 << 50)).contains(self.branchBytesPerDay),
+            "http.branch_bytes must be from \(self.bodyBytesMax), the largest body, to \(1 << 50)")
         // A batch of records, quoted as JSON strings inside JSON, with what surrounds it.
         try require(
             limits.batchBytesMax <= self.inflatedBytesMax / 2, "limits.batch_bytes must not exceed half of limits.inflated_bytes")

@@ -785,7 +785,8 @@ extension StorageContract {
         let ids = try await self.insert(
             [
                 Self.memo(1, key: "a"), Self.memo(2, key: "a"), Self.memo(3, key: "b", disposition: .dead),
-                Self.memo(4, key: "c", scope: 7, disposition: .waiting),
+                Self.memo(4, key: "c", scope: 7, disposition: .waiting), Self.memo(5, key: "b", disposition: .dead),
+                Self.memo(6, key: "b", disposition: .discarded),
             ], into: storage)
         let asked = Set([Self.entity("a"), Self.entity("b"), Self.entity("c"), Self.entity("c", scope: 7), Self.entity("d")])
         try await storage.withTransaction { (transaction: Storage.Transaction) async throws -> Void in
@@ -795,6 +796,10 @@ extension StorageContract {
             #expect(try await transaction.firstOpenMemo(at: .cloud, from: 7, of: Self.entity("b")) == nil)
             #expect(try await transaction.openUsage(at: .cloud, from: 7, type: 1) == OpenUsage(records: 3, bytes: 39))
             #expect(try await transaction.openUsage(at: .cloud, from: 7, type: 2) == OpenUsage(records: 0, bytes: 0))
+            #expect(try await transaction.deadUsage(at: .cloud, from: 7, type: 1) == OpenUsage(records: 2, bytes: 26))
+            #expect(try await transaction.deadUsage(at: .cloud, from: 7, type: 2) == OpenUsage(records: 0, bytes: 0))
+            #expect(try await transaction.deadUsage(at: .cloud, from: 8, type: 1) == OpenUsage(records: 0, bytes: 0))
+            #expect(try await transaction.deadUsage(at: 7, from: .cloud, type: 1) == OpenUsage(records: 0, bytes: 0))
         }
     }
 
@@ -1007,6 +1012,11 @@ extension StorageContract {
             #expect(try await transaction.memos(in: Self.line, numbers: [5, 1, 9]).map(\.number) == [1, 5])
             #expect(try await transaction.memos(in: Self.line, numbers: 2...9, limit: 5).map(\.number) == [5])
             #expect(try await transaction.memos([.discarded], after: 0, limit: 5).map(\.id) == [id])
+            #expect(try await transaction.memos([.discarded], after: 0, limit: 5, among: [7]).map(\.id) == [id])
+            #expect(try await transaction.memos([.discarded], after: 0, limit: 5, among: [6, 8]) == [])
+            #expect(try await transaction.memos([.discarded], after: 0, limit: 5, among: []) == [])
+            #expect(try await transaction.memoCounts(among: [8]) == [])
+            #expect(try await transaction.memoCounts(among: [7, 8]) == transaction.memoCounts())
             let counts = try await transaction.memoCounts()
             #expect(
                 counts == [

@@ -801,6 +801,7 @@ public final class ControlledStorage: SyncStorage {
     private struct State {
         var gate: AsyncSemaphore?
         var failure: DataSyncError?
+        var writes = 0
     }
 
     public let base: InMemoryStorage
@@ -812,7 +813,10 @@ public final class ControlledStorage: SyncStorage {
     public func withTransaction<Result: Sendable>(
         _ access: Access, _ body: (InMemoryTransaction) async throws -> Result
     ) async throws -> Result {
-        let (gate, failure) = self.state.withLock { ($0.gate, $0.failure) }
+        let (gate, failure) = self.state.withLock { state in
+            if access == .write { state.writes += 1 }
+            return (state.gate, state.failure)
+        }
         if let failure { throw failure }
         if let gate {
             self.arrivals.signal()
@@ -821,6 +825,9 @@ public final class ControlledStorage: SyncStorage {
         }
         return try await self.base.withTransaction(access, body)
     }
+
+    /// How many transactions that may write were begun.
+    public var writes: Int { self.state.withLock { $0.writes } }
 
     /// From now on every transaction throws `error` and does nothing; with nil, none any more.
     public func fail(with error: DataSyncError?) { self.state.withLock { $0.failure = error } }

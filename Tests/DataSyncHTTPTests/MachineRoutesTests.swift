@@ -668,6 +668,71 @@ private func withBusyWorker(
     }
 }
 
+/// A branch has so many requests in a minute, and not another branch's. What is not proven to be its own does not count.
+@Test func aBranchHasAQuotaOfRequests() async throws {
+    var limited = try await makeNoteCloud()
+    limited.limits.branchRequestsPerMinute = 60
+    let time = Mutex(Duration.seconds(100))
+    limited.environment.runningTime = { time.withLock { $0 } }
+    let cloud = limited
+    let (seven, eight) = (try await cloud.enrol(7), try await cloud.enrol(8))
+    let stranger = try TestBranch(7, cloud: cloud.key)
+    try await cloud.test { client async throws in
+        let body = Ask.open.body
+        for _ in 0..<60 {
+            _ = try await client.ask("/v1/open", body, token: try await stranger.token("/v1/open", body))
+            _ = try await client.ask("/v1/open", body + [0x20], token: try await seven.token("/v1/open", body))
+        }
+        for _ in 0..<60 { _ = try await client.open(seven) }
+        for _ in 0..<3 {
+            let claims = seven.claims("/v1/open", body)
+            let refused = try await client.ask("/v1/open", body, token: try await seven.token(claims))
+            #expect(refused.summary == "429 over_quota signed")
+            #expect(refused.headers[.retryAfter] == "1")
+            try await seven.identity.verify(refused.signature, status: 429, body: refused.body, request: claims.id)
+            let error = try ErrorAnswer(body: refused.body).error(operation: "open")
+            #expect(error.code == .overQuota && (error.retryAfter ?? .zero) > .zero)
+        }
+        _ = try await client.open(eight)
+        // Once, however often it asks.
+        #expect(cloud.log.count(of: "more than its quota") == 1)
+        #expect(cloud.log.count(of: "over_quota") + cloud.log.count(of: "overQuota") == 0)
+        time.withLock { $0 += .milliseconds(500) }
+        _ = try await client.open(seven)
+        #expect(try await client.ask("/v1/open", body, token: try await seven.token("/v1/open", body)).status == 429)
+        time.withLock { $0 += .seconds(60) }
+        for _ in 0..<60 { _ = try await client.open(seven) }
+        #expect(try await client.ask("/v1/open", body, token: try await seven.token("/v1/open", body)).status == 429)
+        #expect(cloud.log.count(of: "more than its quota") == 2)
+    }
+}
+
+/// Bytes are those of the bodies as they are sent. Nothing of a body that was refused has an effect, and sent again it has one.
+@Test func aBranchHasAQuotaOfBytes() async throws {
+    var limited = try await makeNoteCloud()
+    (limited.limits.bodyBytesMax, limited.limits.branchBytesPerDay) = (10_000, 10_000)
+    let time = Mutex(Duration.seconds(100))
+    limited.environment.runningTime = { time.withLock { $0 } }
+    let cloud = limited
+    let seven = try await cloud.enrol(7)
+    try await cloud.test { client async throws in
+        let session = try await client.open(seven)
+        @Sendable func push(_ first: Int64) async throws -> String {
+            let body = Ask.push(session, ["a"], first: first).body
+            let full = body + [UInt8](repeating: 0x20, count: 9_000 - body.count)
+            return try await client.ask("/v1/push", full, token: try await seven.token("/v1/push", full, session: session)).summary
+        }
+        #expect(try await push(1) == "200 - signed")
+        // What is left of the day has no room for it, and yet it is taken: or a large body would never be.
+        #expect(try await push(2) == "200 - signed")
+        #expect(try await push(3) == "429 over_quota signed")
+        #expect(try await cloud.notes().count == 2)
+        time.withLock { $0 += .seconds(86_400) }
+        #expect(try await push(3) == "200 - signed")
+        #expect(try await cloud.effects() == ["1": "1", "2": "1", "3": "1"])
+    }
+}
+
 @Test func limitsThatContradictEachOtherAreRefused() throws {
     var limits = ServerLimits()
     try limits.validate(SyncLimits())
@@ -679,4 +744,14 @@ private func withBusyWorker(
     limits = ServerLimits()
     limits.workersMax = 0
     #expect(throws: DataSyncError.self) { try limits.validate(SyncLimits()) }
+    for count in [0, 59, 1_000_001] {
+        limits = ServerLimits()
+        limits.branchRequestsPerMinute = count
+        #expect(throws: DataSyncError.self) { try limits.validate(SyncLimits()) }
+    }
+    for count in [0, limits.bodyBytesMax - 1, 1 << 51] {
+        limits = ServerLimits()
+        limits.branchBytesPerDay = count
+        #expect(throws: DataSyncError.self) { try limits.validate(SyncLimits()) }
+    }
 }

@@ -106,6 +106,7 @@ import Testing
         defer { world.removeFiles() }
         for branch in [7, 8] as [ServerID] { try await world.addDeadRecord(of: branch) }
         let seven = try await world.operatorToken(.operator, [7])
+        let eight = try await world.operatorToken(.viewer, [8], name: "bob")
         let all = try await world.operatorToken(.operator, name: "eve")
         try await world.atCloud { (client: any TestClientProtocol) async throws -> Void in
             func ids(_ path: String, _ token: String, _ name: String) async throws -> [Int] {
@@ -119,6 +120,15 @@ import Testing
             #expect(try await ids("v1/records", seven, "records") == [1])
             #expect(try await ids("v1/records?limit=1", all, "records") == [1])
             #expect(try await ids("v1/records?limit=1&after=1", all, "records") == [2])
+            // Where a page ends tells nothing of what is not seen.
+            for (path, ids, next) in [
+                ("v1/records?limit=1", "2", "2"), ("v1/records?limit=1&after=2", "", nil), ("v1/records?limit=2", "2", nil),
+            ] as [(String, String, String?)] {
+                let answer = try await client.people(.get, path, token: eight)
+                #expect(answer.text.contains("\"id\":\(ids),") == !ids.isEmpty, "\(answer.text)")
+                #expect(!answer.text.contains("\"id\":1,"))
+                #expect(answer.member("next") == next)
+            }
             for path in ["v1/records?limit=0", "v1/records?limit=x", "v1/records?all=yes", "v1/records?after=-1"] {
                 #expect(try await client.people(.get, path, token: all).summary == "400 invalid")
             }
@@ -158,6 +168,8 @@ import Testing
             #expect(try await client.people(.post, "v1/sync", token: token).summary == "403 forbidden")
         }
         let rows = try await world.local.withTransaction(.snapshot) { try await $0.outboxRows([1]) }
+        let audit = try await world.local.withTransaction(.snapshot) { try await $0.auditRows(after: 0, limit: 100) }
+        #expect(audit.last.map { "\($0.entry.actor): \($0.entry.action) \($0.entry.subject)" } == "staff till: record.put records of type 1")
         // As it was written, to the last digit.
         #expect(rows.first?.payload == #"{"upsert": {"id": 1, "amount": 1.005}}"#)
         #expect(try await world.local.withTransaction(.snapshot) { try await $0.hasOutboxRows(after: 1) } == false)
@@ -172,6 +184,40 @@ import Testing
             #expect(try await client.people(.post, "v1/records/1/retry", token: token).text == #"{"message":"retry"}"#)
             #expect(try await client.people(.post, "v1/records/401/retry", token: token).summary == "503 unavailable")
             #expect(try await client.people(.post, "v1/records/404/retry", token: token).summary == "404 not_found")
+        }
+    }
+
+    /// However many wait for the agent: who does not is answered at once.
+    @Test(.timeLimit(.minutes(2))) func whoWaitsForTheAgentHoldsUpNobodyElse() async throws {
+        let world = try await PeopleWorld()
+        defer { world.removeFiles() }
+        var tokens: [String] = []
+        for name in ["ada", "eve", "bob", "zoe", "kim"] { tokens.append(try await world.staffToken(.operator, name: name)) }
+        let (all, waiting, late) = (tokens, tokens.dropLast(), try #require(tokens.last))
+        try await world.atBranch { (client: any TestClientProtocol) async throws -> Void in
+            try await withThrowingTaskGroup(of: String.self) { group in
+                // One person has four places, and all together sixteen.
+                for token in waiting {
+                    for _ in 0..<4 {
+                        group.addTask { try await client.people(.post, "v1/records/999/retry", token: token).summary }
+                        try await world.asked.wait()
+                    }
+                    guard token == waiting.first else { continue }
+                    let fifth = try await client.people(.post, "v1/records/999/retry", token: token)
+                    #expect(fifth.summary == "503 busy")
+                    #expect(fifth.headers[.retryAfter] == "5")
+                }
+                #expect(try await client.people(.post, "v1/sync", token: late).summary == "503 busy")
+                for token in all {
+                    for path in ["v1/status", "v1/records"] {
+                        let answer = try await client.people(.get, path, token: token)
+                        #expect(answer.status == 200, "\(answer.text)")
+                    }
+                }
+                for _ in 0..<16 { world.answer.signal() }
+                for try await summary in group { #expect(summary == "200 -") }
+            }
+            #expect(try await client.people(.post, "v1/sync", token: late).status == 200)
         }
     }
 

@@ -241,8 +241,34 @@ private final class Branch: Sendable {
     try FileManager.default.removeItem(atPath: MachineKey.nextFile(of: office.path))
     #expect(try await branch.ask(office) == office.first.publicKey)
     #expect(Set(branch.known) == [office.first.publicKey, second])
-    // Nor does the change go on there.
-    await #expect(throws: DataSyncError.self) { _ = try await office.ring.announce(by: "ada") }
+    // Nor does the change go on there, or back: how far it has got is in the database, and not in what lies here.
+    #expect(try await office.ring.standing().phase == .active)
+    let steps: [@Sendable () async throws -> MachinePublicKey] = [
+        { try await office.ring.announce(by: "ada") }, { try await office.ring.activate(by: "ada") },
+        { try await office.ring.retire(isForced: true, by: "ada") },
+    ]
+    for step in steps {
+        let error = await #expect(throws: DataSyncError.self) { _ = try await step() }
+        #expect(error?.code == .invalidState)
+    }
+    let row = try await office.storage.withTransaction(.snapshot) { try await $0.server(.cloud) }
+    #expect(row?.publicKey == second.text)
+    #expect(row?.nextKey == office.first.publicKey.text)
+    #expect(try await office.audit() == ["cloud.key.announce", "cloud.key.activate"])
+}
+
+/// A change that was begun before it was written down how far it is: what lies here says it, as it did then.
+@Test func aChangeThatAnOlderVersionBeganIsEnded() async throws {
+    let office = try await Office()
+    let second = try await office.ring.announce(by: "ada")
+    func forget() async throws { try await office.storage.withTransaction { try await $0.removeSetting("cloud.key.phase") } }
+    try await forget()
+    #expect(try await office.ring.standing().phase == .announced)
+    _ = try await office.ring.activate(by: "ada")
+    try await forget()
+    #expect(try await office.ring.standing().phase == .active)
+    #expect(try await office.ring.retire(isForced: true, by: "ada") == second)
+    #expect(try await office.ring.standing().phase == .settled)
 }
 
 @Test func aTokenToJoinNamesTheKeyThatSigns() async throws {

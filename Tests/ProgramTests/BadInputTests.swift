@@ -25,6 +25,7 @@ extension WithPrograms {
             ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  backoff_max: 500ms\n", "schedule.backoff_max is '500ms', which is not at least"),
             ("storage:\n  url: sqlite:./branch.sqlite\nschedule:\n  alarm: 0s\n", "schedule.alarm is '0s', which is not a time of at least 1s"),
             ("storage:\n  url: sqlite:./branch.sqlite\nhttp:\n  deadline: 0s\n", "http.deadline is '0s', which is not a time of at least 1s"),
+            ("storage:\n  url: sqlite:./branch.sqlite\nlocal:\n  trusted_proxies: [127.0.0.1, proxy.lan]\n", "local.trusted_proxies is '127.0.0.1, proxy.lan'"),
             ("storage:\n  url: sqlite:./branch.sqlite\ntypes:\n  - id: 1\n", "is missing"),
             (Self.withType("everywhere", "{table: item, key: [id], columns: [name]}"), "is none of up, origin, all"),
             (Self.withType("all", "{table: goods, key: [id], columns: [name]}"), "there is no such table"),
@@ -69,6 +70,44 @@ extension WithPrograms {
                 #expect(try desk.run(program, "config", "check", "--set", "\(group).port=8081").status == 0)
                 let half = try desk.run(program, "config", "check", "--set", "\(group).port=8081", "--set", "\(group).tls_key=x.pem")
                 #expect(half.complaints.contains("belong together"), "\(half.complaints)")
+            }
+        }
+
+        /// Records would be readable on the way, unless somebody says that a proxy sees to it.
+        @Test func aCloudThatOthersReachNeedsTLS() async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                _ = try desk.run(.cloud, "init")
+                for host in ["0.0.0.0", "192.0.2.1", "::", "shop.example"] {
+                    for command in [["config", "check"], ["serve", "--host", host]] {
+                        let result = try desk.run(.cloud, command + ["--set", "http.host=\(host)"])
+                        #expect(result.status == 78)
+                        #expect(result.complaints.contains("http.host is \(host), which others reach, and there is no TLS"), "\(result.complaints)")
+                    }
+                    let proxied = try desk.run(.cloud, "config", "check", "--set", "http.host=\(host)", "--set", "http.tls_at_proxy=true")
+                    #expect(proxied.status == 0, "\(proxied.complaints)")
+                }
+            }
+        }
+
+        /// Which of the listeners it is that cannot be had.
+        @Test(arguments: [(Desk.Program.cloud, "admin", "serve"), (.local, "local", "run")])
+        func aListenerForPeopleThatCannotBeHadIsNamed(program: Desk.Program, group: String, command: String) async throws {
+            try await Programs.withFolder { folder in
+                let desk = try await Desk(in: folder)
+                let cloud = try desk.open()
+                let port = try freePort()
+                if program == .cloud { cloud.stop() }
+                defer { cloud.stop() }
+                for name in ["x.pem", "y.pem"] { try desk.write("no certificate", to: name) }
+                let certificate = ["--set", "\(group).tls_certificate=x.pem", "--set", "\(group).tls_key=y.pem"]
+                try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: folder.appending(path: "y.pem").path)
+                let wrong = try desk.run(program, [command, "--set", "\(group).port=\(port)"] + certificate)
+                #expect(wrong.status == 78)
+                #expect(wrong.complaints.contains("\(group).tls_certificate or \(group).tls_key cannot be used"), "\(wrong.complaints)")
+                let taken = try desk.run(program, [command, "--set", "\(group).port=\(port)", "--set", "\(group).host=127.255.255.254.1"])
+                #expect(taken.status == 78)
+                #expect(taken.complaints.contains("cannot listen at 127.255.255.254.1:\(port)"), "\(taken.complaints)")
             }
         }
 

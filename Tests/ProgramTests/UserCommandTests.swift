@@ -10,13 +10,16 @@ extension WithPrograms {
     @Suite struct UserCommandTests {
         private static let password = "seven quiet kanarienvogel"
 
-        private static func ask(_ port: Int, _ path: String, _ body: String? = nil, token: String? = nil) async throws -> (status: Int, text: String) {
+        private static func ask(_ port: Int, _ path: String, _ body: String? = nil, token: String? = nil, from: String? = nil) async throws -> (
+            status: Int, text: String
+        ) {
             var request = URLRequest(url: URL(string: "http://127.0.0.1:\(port)/\(path)")!)
             if let body {
                 request.httpMethod = "POST"
                 request.httpBody = Data(body.utf8)
                 request.setValue("application/json", forHTTPHeaderField: "content-type")
             }
+            if let from { request.setValue(from, forHTTPHeaderField: "x-forwarded-for") }
             if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "authorization") }
             let (data, response) = try await URLSession.shared.data(for: request)
             return ((response as? HTTPURLResponse)?.statusCode ?? 0, String(decoding: data, as: UTF8.self))
@@ -64,7 +67,7 @@ extension WithPrograms {
         @Test func anApplicationEnqueuesOverHTTPAndAnOperatorSeesIt() async throws {
             try await Programs.withFolder { folder in
                 let (adminPort, localPort) = (try freePort(), try freePort())
-                let desk = try await Desk(in: folder, local: "local:\n  port: \(localPort)\n")
+                let desk = try await Desk(in: folder, local: "local:\n  port: \(localPort)\n  trusted_proxies: ['::ffff:127.0.0.1']\n")
                 for (program, arguments) in [(Desk.Program.cloud, "admin"), (.local, "admin"), (.local, "application")] {
                     _ = try desk.run(program, "init")
                     let name = arguments == "admin" ? "ada" : "till"
@@ -91,6 +94,13 @@ extension WithPrograms {
                 #expect(try await Self.ask(localPort, "v1/status", token: staffToken).text.contains(#""branch":7"#))
                 let synced = try await Self.ask(localPort, "v1/sync", "", token: staffToken)
                 #expect(synced.status == 200, "\(synced)")
+                // Behind a proxy that is named, everybody is who they are; elsewhere nobody says so.
+                for port in [adminPort, localPort] {
+                    let wrong = #"{"name":"ada","password":"not the password"}"#
+                    #expect(try await Self.ask(port, "v1/login", wrong, from: "203.0.113.5").status == 401)
+                }
+                #expect(try desk.run(.local, "audit", "list").output.contains("address 203.0.113.5  login.refused"))
+                #expect(!(try desk.run(.cloud, "audit", "list").output.contains("203.0.113.5")))
                 for (port, path, token) in [
                     (adminPort, "v1/branches", staffToken), (adminPort, "v1/me", till), (localPort, "v1/status", operatorToken), (localPort, "v1/status", "x"),
                 ] { #expect(try await Self.ask(port, path, token: token).status == 401) }

@@ -42,7 +42,8 @@ extension Agent {
             try await self.push(&report)
             self.state.withLock { $0.pushWindow.grow() }
         } catch {
-            self.state.withLock { $0.pushWindow.shrink() }
+            // Smaller batches would be more requests.
+            if (error as? DataSyncError)?.code != .overQuota { self.state.withLock { $0.pushWindow.shrink() } }
             throw error
         }
         try await self.fenceCopies()

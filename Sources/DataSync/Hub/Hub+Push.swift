@@ -284,19 +284,28 @@ extension Hub {
 
     /// Nothing is dropped when too much waits for attention: the type of that branch stops, and says so.
     private func checkQuota(_ setAside: [Int: Outcome], of work: PushWork, in transaction: Storage.Transaction) async throws {
-        let open = setAside.filter { $0.value.disposition.isOpen }
-        for (type, indices) in Dictionary(grouping: open.keys, by: { work.items[$0].type }) {
+        let byType = Dictionary(grouping: setAside.keys) { work.items[$0].type }
+        for (type, indices) in byType {
+            // Each of these is dead, or may be one day. What is dead at once is kept without its payload.
+            let dead = try await transaction.deadUsage(at: .cloud, from: work.branch, type: type)
+            try self.check(dead, adding: indices, of: work, recordsMax: self.limits.deadRecordsMax, bytesMax: self.limits.deadBytesMax, "dead")
+            let open = indices.filter { setAside[$0]?.disposition.isOpen ?? false }
+            guard !open.isEmpty else { continue }
             let usage = try await transaction.openUsage(at: .cloud, from: work.branch, type: type)
-            let bytes = indices.reduce(0) { $0 + work.items[$1].bytes }
-            guard
-                usage.records + indices.count <= self.limits.openRecordsMax, usage.bytes + bytes <= self.limits.openBytesMax
-            else {
-                self.logger.error(
-                    "too many records wait for attention: the type stops for this branch",
-                    metadata: ["branch": "\(work.branch)", "type": "\(type)", "open": "\(usage.records)"])
-                throw ChunkSetback.stopped(type, .quota(retryAfter: .seconds(60)))
-            }
+            try self.check(usage, adding: open, of: work, recordsMax: self.limits.openRecordsMax, bytesMax: self.limits.openBytesMax, "open")
         }
+    }
+
+    private func check(
+        _ usage: OpenUsage, adding indices: [Int], of work: PushWork, recordsMax: Int, bytesMax: Int, _ kind: String
+    ) throws(ChunkSetback) {
+        let type = work.items[indices[0]].type
+        let bytes = indices.reduce(0) { $0 + work.items[$1].bytes }
+        guard usage.records + indices.count > recordsMax || usage.bytes + bytes > bytesMax else { return }
+        self.logger.error(
+            "too many records wait for attention: the type stops for this branch",
+            metadata: ["branch": "\(work.branch)", "type": "\(type)", "\(kind)": "\(usage.records)"])
+        throw .stopped(type, .quota(retryAfter: .seconds(60)))
     }
 
     /// How the records that a branch asks for stand. Records that were never received are left out.

@@ -20,6 +20,11 @@ public struct SyncLimits: Hashable, Sendable {
     public var openRecordsMax = 10_000
     /// Most payload bytes of them.
     public var openBytesMax = 64 << 20
+    /// Most dead records of one (origin, type) that wait for a person at the cloud. When full, that type of that origin stops where more of it
+    /// would be refused.
+    public var deadRecordsMax = 10_000
+    /// Most payload bytes of them.
+    public var deadBytesMax = 64 << 20
     /// Most suspects of one (origin, type): records that are refused alike while nothing of the type passes. When they are so
     /// many, that type of that origin stops until one passes.
     public var suspectsMax = 100
@@ -53,7 +58,7 @@ public struct SyncLimits: Hashable, Sendable {
         let counts = [
             self.recordBytesMax, self.batchRecordsMax, self.batchBytesMax, self.chunkRecordsMax, self.chunkBytesMax,
             self.manifestRowsMax, self.ageingSlotEvery, self.askedMax, self.openRecordsMax, self.openBytesMax,
-            self.unitAttemptsMax, self.releasedMax, self.guessedMax,
+            self.unitAttemptsMax, self.releasedMax, self.guessedMax, self.deadRecordsMax, self.deadBytesMax,
         ]
         try require(counts.allSatisfy { $0 > 0 }, "every limit must be positive")
         // A record that may never fit would block its stream for ever.
@@ -62,6 +67,8 @@ public struct SyncLimits: Hashable, Sendable {
         try require(self.recordBytesMax <= self.openBytesMax, "limits.record_bytes must not exceed limits.open_bytes")
         // A chunk that is refused whole must find room, or it would be refused for ever.
         try require(self.chunkRecordsMax <= self.openRecordsMax, "limits.chunk_records must not exceed limits.open_records")
+        try require(self.chunkRecordsMax <= self.deadRecordsMax, "limits.chunk_records must not exceed limits.dead_records")
+        try require(self.chunkBytesMax <= self.deadBytesMax, "limits.chunk_bytes must not exceed limits.dead_bytes")
         try require(self.chunkBytesMax <= self.openBytesMax, "limits.chunk_bytes must not exceed limits.open_bytes")
         try require(self.suspectsMax >= 2, "limits.suspects must be at least 2: one entity proves nothing about the system")
         try require(self.ageingSlotEvery >= 2, "limits.ageing_slot_every must be at least 2: a slot must be left for priority")

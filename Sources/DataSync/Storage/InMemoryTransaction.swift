@@ -639,6 +639,15 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
+    public func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        self.read { state in
+            let dead = state.memos.values.filter {
+                $0.line.receiver == receiver && $0.line.sender == sender && $0.line.type == type && $0.disposition == .dead
+            }
+            return OpenUsage(records: dead.count, bytes: dead.reduce(0) { $0 + $1.record.payload.utf8.count })
+        }
+    }
+
     public func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64] {
         self.read { state in
             let due = state.memos.values.filter { $0.line.receiver == receiver && $0.disposition.isOpen && $0.nextTry <= time }
@@ -705,16 +714,21 @@ public final class InMemoryTransaction: SyncTransaction {
         }
     }
 
-    public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
+    public func memos(
+        _ dispositions: Set<Disposition>, after id: Int64, limit: Int, among branches: Set<ServerID>?
+    ) async throws -> [Memo] {
         self.read { state in
-            let found = state.memos.values.filter { $0.id > id && dispositions.contains($0.disposition) }
+            let found = state.memos.values.filter { memo in
+                memo.id > id && dispositions.contains(memo.disposition) && branches.map { memo.concernsOnly($0) } ?? true
+            }
             return found.sorted { $0.id < $1.id }.prefix(limit).map(\.withoutPayload)
         }
     }
 
-    public func memoCounts() async throws -> [MemoCount] {
+    public func memoCounts(among branches: Set<ServerID>?) async throws -> [MemoCount] {
         self.read { state in
-            let groups = Dictionary(grouping: state.memos.values) {
+            let counted = state.memos.values.filter { memo in branches.map { memo.concernsOnly($0) } ?? true }
+            let groups = Dictionary(grouping: counted) {
                 MemoCount(receiver: $0.line.receiver, type: $0.line.type, disposition: $0.disposition, count: 0)
             }
             return groups.map { key, memos in

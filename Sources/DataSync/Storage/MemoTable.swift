@@ -29,6 +29,8 @@ public protocol MemoTable {
     func firstOpenMemo(at receiver: ServerID, from sender: ServerID, of entity: EntityID) async throws -> Int64?
     /// How much is open of one line's type.
     func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage
+    /// How much is dead of one line's type, and waits for a person.
+    func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage
     /// Open rows at `receiver` whose next try is due, by that time: ids only.
     func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64]
     /// Makes rows that wait at `receiver`, whoever sent them, due at `time`, those first that are due next: at most `limit`
@@ -55,9 +57,19 @@ public protocol MemoTable {
     /// `nextTry` is not after `time`: a person may have decided on them there.
     func memosToAsk(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Memo]
     /// Rows of any of `dispositions` above `id`, by id, without payload.
-    func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo]
+    /// - Parameter branches: Those alone that concern these and no others (``Memo/concernsOnly(_:)``); nil for all.
+    func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int, among branches: Set<ServerID>?) async throws -> [Memo]
     /// How many rows stand how, by where they are held.
-    func memoCounts() async throws -> [MemoCount]
+    /// - Parameter branches: Counted are those that concern these and no others; nil for all.
+    func memoCounts(among branches: Set<ServerID>?) async throws -> [MemoCount]
+}
+
+extension MemoTable {
+    public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
+        try await self.memos(dispositions, after: id, limit: limit, among: nil)
+    }
+
+    public func memoCounts() async throws -> [MemoCount] { try await self.memoCounts(among: nil) }
 }
 
 /// The line that a number belongs to: what `sender` sends to `receiver` of one type.
@@ -164,6 +176,12 @@ public struct Memo: Hashable, Sendable {
         self.since = since
         self.version = version
         self.needs = needs
+    }
+
+    /// Whether it concerns branches, and none but these: who holds it, who sent it, and whose record it is.
+    public func concernsOnly(_ branches: Set<ServerID>) -> Bool {
+        let concerned = Set([self.line.receiver, self.line.sender, self.record.origin].filter(\.isBranch))
+        return !concerned.isEmpty && concerned.isSubset(of: branches)
     }
 
     public var entity: EntityID { EntityID(type: self.line.type, scope: self.scope, key: self.record.key) }

@@ -7,7 +7,7 @@ public struct DataSyncError: Error, Sendable {
         private enum Base: String {
             case invalidConfiguration, storageBusy, commitUnknown, storageUnavailable, storageFailed, storageTooNew
             case storageNotReady, leaseHeld, leaseLost, peerUnreachable, peerInvalid, unauthorized, clockSkew, fenced
-            case suspended, unsupportedProtocol, tooLarge, notFound, invalidState, invalidRecord, invalidInput, diverged, addressUnavailable
+            case suspended, unsupportedProtocol, tooLarge, notFound, invalidState, invalidRecord, invalidInput, diverged, addressUnavailable, overQuota
         }
         private var base: Base
         private init(_ base: Base) { self.base = base }
@@ -55,6 +55,8 @@ public struct DataSyncError: Error, Sendable {
         /// What one side holds does not follow from what the other holds: one of the two databases is an older copy. A new session
         /// compares both sides; a restored cloud has to be declared as one (`datasync-cloud restored`).
         public static let diverged = Self(.diverged)
+        /// The branch has asked its cloud for more than its quota of requests or bytes: `retryAfter` says when it may ask again.
+        public static let overQuota = Self(.overQuota)
 
         public var description: String { self.base.rawValue }
 

@@ -530,7 +530,7 @@ public struct ErrorAnswer: WireMessage, Hashable {
         ("unauthorized", .unauthorized, 401), ("clock_skew", .clockSkew, 401), ("fenced", .fenced, 409),
         ("suspended", .suspended, 403), ("unsupported_protocol", .unsupportedProtocol, 426), ("too_large", .tooLarge, 413),
         ("invalid", .peerInvalid, 400), ("not_found", .notFound, 404), ("busy", .storageBusy, 503),
-        ("unavailable", .storageUnavailable, 503), ("diverged", .diverged, 409),
+        ("unavailable", .storageUnavailable, 503), ("diverged", .diverged, 409), ("over_quota", .overQuota, 429),
     ]
 
     /// - Parameter error: What went wrong; what a stranger should not know becomes `unavailable`.
@@ -548,8 +548,11 @@ public struct ErrorAnswer: WireMessage, Hashable {
         // The cloud's database is not the branch's: for the branch it is the cloud that is away.
         let isStorage = code == .storageBusy || code == .storageUnavailable
         let hint =
-            code == .diverged
-            ? ": one of the two databases is an older copy. If it is the cloud's, its operator has to say so ('datasync-cloud restored')" : ""
+            switch code {
+            case .diverged: ": one of the two databases is an older copy. If it is the cloud's, its operator has to say so ('datasync-cloud restored')"
+            case .overQuota: ": this branch has asked for more than its quota of requests or bytes there. It goes on by itself"
+            default: ""
+            }
         return DataSyncError(
             isStorage ? .peerUnreachable : code, operation: operation, detail: "the cloud answered '\(self.code)'\(hint)",
             retryAfter: self.retryAfter)

@@ -209,6 +209,8 @@ public struct PeopleLogin<Storage: SyncStorage, People: PeopleSet>: Sendable whe
     public func renew(_ text: Secret<String>, from address: String) async throws -> LoginAnswer {
         let refusal = DataSyncError(.unauthorized, operation: "refresh", detail: "the refresh token is not good any more")
         guard let token = RefreshToken<People>(text: text) else { throw refusal }
+        // Who has none of a login that there is, is refused without a transaction that writes: on SQLite there is one at a time.
+        guard try await self.storage.withTransaction(.snapshot, { try await $0.login(token.login) }) != nil else { throw refusal }
         let secret = OpaqueSecret.generate()
         let renewal: Renewal = try await self.register.unit { transaction in
             guard var login = try await transaction.login(token.login), login.kind == People.kind else { return .ended }
@@ -336,8 +338,8 @@ struct RefreshToken<People: PeopleSet> {
 }
 
 /// By what attempts are counted: an address, or of the newer ones the network, of which one customer has all.
-enum AttemptSource {
-    static func of(_ address: String) -> String {
+package enum AttemptSource {
+    package static func of(_ address: String) -> String {
         guard address.contains(":") else { return String(address.prefix(64)) }
         // Without the zone, and with `::` filled up.
         let text = address.prefix { $0 != "%" }.lowercased()

@@ -27,9 +27,11 @@ package enum PutRecord {
     }
 
     /// Enqueues `row`, after looking at it as its receiver will.
-    /// - Parameter scope: The home that the entity has here.
+    /// - Parameters:
+    ///   - scope: The home that the entity has here.
+    ///   - actor: Who puts it, where the audit is to say so.
     package static func enqueue(
-        _ row: NewOutboxRow, type: MappedType?, scope: ServerID?, limits: SyncLimits, in storage: SQLStorage
+        _ row: NewOutboxRow, type: MappedType?, scope: ServerID?, limits: SyncLimits, by actor: String? = nil, in storage: SQLStorage
     ) async throws {
         if let type {
             let record = SyncRecord(
@@ -46,7 +48,11 @@ package enum PutRecord {
                 throw DataSyncError(.invalidInput, operation: "put", detail: "the payload is not JSON: \(error)")
             }
         }
-        try await storage.withTransaction { try await Outbox.enqueue(row, limits: limits, in: $0) }
+        try await storage.withTransaction { transaction in
+            try await Outbox.enqueue(row, limits: limits, in: transaction)
+            guard let actor else { return }
+            try await PutTrace.note(type?.definition.id, by: actor, environment: .program, in: transaction)
+        }
     }
 
     /// The type that a word means: its name or its number.

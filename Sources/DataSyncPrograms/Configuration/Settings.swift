@@ -117,6 +117,15 @@ package struct Settings: Sendable {
         (self.text(name) ?? "").split(separator: ",").map { $0.trimmingSpaces }.filter { !$0.isEmpty }
     }
 
+    /// The proxies whose `X-Forwarded-For` is believed.
+    func trustedProxies() throws(DataSyncError) -> Set<String> {
+        let name = self.program == .cloud ? "http.trusted_proxies" : "local.trusted_proxies"
+        let addresses = self.list(name)
+        // A name would never be the address of a connection, and all who come through that proxy one address.
+        guard addresses.allSatisfy({ TrustedProxies.isAddress($0) }) else { throw self.refuse(name, "a list of IP addresses") }
+        return Set(addresses)
+    }
+
     // MARK: - Groups of them
 
     package func limits() throws(DataSyncError) -> SyncLimits {
@@ -128,6 +137,9 @@ package struct Settings: Sendable {
         limits.chunkBytesMax = try self.integer("limits.chunk_bytes")
         limits.openRecordsMax = try self.integer("limits.open_records")
         limits.openBytesMax = try self.integer("limits.open_bytes")
+        // A branch has no such bound, and no setting that could contradict the others.
+        limits.deadRecordsMax = self.program == .cloud ? try self.integer("limits.dead_records") : limits.openRecordsMax
+        limits.deadBytesMax = self.program == .cloud ? try self.integer("limits.dead_bytes") : limits.openBytesMax
         limits.suspectsMax = try self.integer("limits.suspects")
         limits.suspectAgeMax = try self.duration("limits.suspect_age")
         limits.waitingDelay = try self.duration("limits.waiting_delay")
@@ -166,17 +178,31 @@ package struct Settings: Sendable {
         limits.connectionsMax = try self.integer("http.connections")
         limits.connectionsPerAddressMax = try self.integer("http.connections_per_address")
         limits.workersMax = try self.integer("http.workers")
+        limits.branchRequestsPerMinute = try self.integer("http.branch_requests")
+        limits.branchBytesPerDay = try self.integer("http.branch_bytes")
         return limits
     }
 
     /// - Parameter group: Of the settings.
+    /// - Throws: `invalidConfiguration`, also where records would be readable on the way and nobody says that a proxy sees to it.
     package func tlsFiles(_ group: String = "http") throws(DataSyncError) -> TLSFiles? {
         switch (self.text("\(group).tls_certificate"), self.text("\(group).tls_key")) {
-        case (nil, nil): return nil
-        case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key)
+        case (nil, nil):
+            guard group == "http", self.program == .cloud else { return nil }
+            let host = try self.required("http.host")
+            let isAtProxy = try self.flag("http.tls_at_proxy")
+            guard Self.isOfThisMachine(host) || isAtProxy else {
+                throw ConfigurationFile.failure(
+                    "http.host is \(host), which others reach, and there is no TLS: records would be readable on the way. Set http.tls_certificate and "
+                        + "http.tls_key, or http.tls_at_proxy where a proxy before it ends TLS")
+            }
+            return nil
+        case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key, settings: group)
         default: throw ConfigurationFile.failure("\(group).tls_certificate and \(group).tls_key belong together: one of them is missing")
         }
     }
+
+    private static func isOfThisMachine(_ host: String) -> Bool { ["localhost", "::1"].contains(host) || host.hasPrefix("127.") }
 
     /// Where people log in; nil where they do not.
     /// - Throws: `invalidConfiguration` where passwords would be readable on the way.
@@ -185,7 +211,7 @@ package struct Settings: Sendable {
         let tls = try self.tlsFiles(group)
         guard self.text("\(group).port") != nil else { return nil }
         let host = try self.required("\(group).host")
-        guard tls != nil || ["localhost", "::1"].contains(host) || host.hasPrefix("127.") else {
+        guard tls != nil || Self.isOfThisMachine(host) else {
             throw ConfigurationFile.failure(
                 "\(group).host is \(host), which others reach, and there is no TLS: passwords would be readable on the way. Set \(group).tls_certificate and "
                     + "\(group).tls_key, or listen at 127.0.0.1 behind a proxy that ends TLS")
@@ -201,6 +227,7 @@ package struct Settings: Sendable {
             try self.serverLimits().validate(limits)
             _ = try self.tlsFiles()
             _ = try self.peopleListener()
+            _ = try self.trustedProxies()
             _ = try self.port("http.port")
         case .local:
             _ = try self.schedule()
@@ -209,6 +236,7 @@ package struct Settings: Sendable {
             if let url = self.text("cloud.url") { _ = try CloudEndpoint(url, allowsPlainHTTP: allowsPlainHTTP) }
             if self.text("health.port") != nil { _ = try self.port("health.port") }
             _ = try self.peopleListener()
+            _ = try self.trustedProxies()
         }
     }
 

@@ -63,7 +63,7 @@ package enum CloudStatus {
             }
             writer.key("records")
             writer.array { writer in
-                for count in overview.memos where count.receiver.isCloud || sees(count.receiver) {
+                for count in overview.memos {
                     writer.object { writer in
                         writer.member("held_by", count.receiver.rawValue)
                         writer.member("type", count.type.rawValue)

@@ -23,7 +23,8 @@ package enum ExitStatus: Int32, Sendable {
     package init(_ code: DataSyncError.Code) {
         switch code {
         case .invalidConfiguration, .storageNotReady, .storageTooNew: self = .configuration
-        case .storageBusy, .commitUnknown, .storageUnavailable, .storageFailed, .peerUnreachable, .addressUnavailable: self = .unavailable
+        case .storageBusy, .commitUnknown, .storageUnavailable, .storageFailed, .peerUnreachable, .addressUnavailable, .overQuota:
+            self = .unavailable
         case .leaseHeld, .leaseLost: self = .alreadyRunning
         case .unauthorized, .suspended, .clockSkew, .fenced, .unsupportedProtocol, .diverged: self = .refused
         case .invalidRecord, .invalidInput, .tooLarge: self = .badInput

@@ -25,8 +25,9 @@ package struct Overview: Sendable {
     /// Unnumbered rows are counted up to this many.
     package static let countMax = 10_000
 
+    /// - Parameter branches: Records are counted that concern these and no others; nil for all.
     package init(
-        of storage: some SyncStorage, definitions: [BusinessTypeDefinition], audiences: [Audience], now: Int64
+        of storage: some SyncStorage, definitions: [BusinessTypeDefinition], audiences: [Audience], among branches: Set<ServerID>? = nil, now: Int64
     ) async throws {
         let names = Dictionary(definitions.map { ($0.id, $0.name) }) { first, _ in first }
         self = try await storage.withTransaction(.snapshot) { transaction in
@@ -39,7 +40,7 @@ package struct Overview: Sendable {
                         id: id, name: names[id] ?? "not configured", waiting: waiting[id]?.records ?? 0,
                         oldest: waiting[id].map(\.oldestCreateTime))
                 },
-                confirmations: try await transaction.confirmations(), memos: try await transaction.memoCounts(),
+                confirmations: try await transaction.confirmations(), memos: try await transaction.memoCounts(among: branches),
                 tails: try await transaction.logTails(of: audiences), health: try await AgentHealthNote.read(in: transaction))
         }
     }

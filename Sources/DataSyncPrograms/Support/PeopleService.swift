@@ -51,10 +51,23 @@ extension PeopleListener {
         var limits = limits
         limits.connectionsMax = min(limits.connectionsMax, 200)
         let address = self.address
-        return try HTTPServer.make(
+        let server = try HTTPServer.make(
             router: router, at: address, tls: self.tls, limits: limits, proxies: proxies.union(["127.0.0.1", "::1"]), logger: logger
         ) { port in
             logger.notice("people log in here", metadata: ["host": "\(address.host)", "port": "\(port)"])
+        }
+        return ListeningService(server: server, address: address)
+    }
+}
+
+/// A server that says where it could not listen: it is not the only one of its program.
+private struct ListeningService<Server: Service>: Service {
+    let server: Server
+    let address: ListenAddress
+
+    func run() async throws {
+        do { try await self.server.run() } catch let error as DataSyncError { throw error } catch {
+            throw HTTPServer.failure(error, listeningAt: self.address)
         }
     }
 }

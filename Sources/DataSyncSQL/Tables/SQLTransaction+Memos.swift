@@ -228,9 +228,17 @@ extension SQLTransaction: MemoTable {
     }
 
     public func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        try await self.usage(Self.open, at: receiver, from: sender, type: type)
+    }
+
+    public func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        try await self.usage("\(Disposition.dead.rawValue)", at: receiver, from: sender, type: type)
+    }
+
+    private func usage(_ dispositions: String, at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
         let sql = """
             select count(*), coalesce(sum(\(self.dialect.byteCount("data_detail"))), 0) from sync_memo
-            where receiver = ? and sender = ? and business_type = ? and disposition in (\(Self.open))
+            where receiver = ? and sender = ? and business_type = ? and disposition in (\(dispositions))
             """
         let rows = try await self.read("memo", sql, [.int(receiver.rawValue), .int(sender.rawValue), .int(type.rawValue)])
         return OpenUsage(records: try rows[0].int(0, as: Int.self), bytes: try rows[0].int(1, as: Int.self))
@@ -295,21 +303,39 @@ extension SQLTransaction: MemoTable {
         return try await self.read("memo", sql, [.int(receiver.rawValue), .int(time), .int(limit)]).map(Self.memo)
     }
 
-    public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
+    public func memos(
+        _ dispositions: Set<Disposition>, after id: Int64, limit: Int, among branches: Set<ServerID>?
+    ) async throws -> [Memo] {
         guard !dispositions.isEmpty else { return [] }
         let list = dispositions.map { String($0.rawValue) }.sorted().joined(separator: ", ")
+        let (condition, values) = Self.concernsOnly(branches)
         let sql = """
-            select \(Self.columns(withPayload: false)) from sync_memo where disposition in (\(list)) and id > ? order by id limit ?
+            select \(Self.columns(withPayload: false)) from sync_memo
+            where disposition in (\(list)) and id > ? and \(condition) order by id limit ?
             """
-        return try await self.read("memo", sql, [.int(id), .int(limit)]).map(Self.memo)
+        return try await self.read("memo", sql, [.int(id)] + values + [.int(limit)]).map(Self.memo)
     }
 
-    public func memoCounts() async throws -> [MemoCount] {
+    /// What ``Memo/concernsOnly(_:)`` says, as a condition and what it is asked with.
+    private static func concernsOnly(_ branches: Set<ServerID>?) -> (condition: String, values: [SQLValue]) {
+        guard let branches else { return ("1 = 1", []) }
+        let list = SQLDialect.padded(branches.union([.cloud]).sorted().map { .int($0.rawValue) })
+        let marks = SQLDialect.placeholders(list.count)
+        return (
+            """
+            receiver in (\(marks)) and sender in (\(marks)) and origin in (\(marks))
+              and (receiver > 0 or sender > 0 or origin > 0)
+            """, list + list + list
+        )
+    }
+
+    public func memoCounts(among branches: Set<ServerID>?) async throws -> [MemoCount] {
+        let (condition, values) = Self.concernsOnly(branches)
         let sql = """
-            select receiver, business_type, disposition, count(*) from sync_memo
+            select receiver, business_type, disposition, count(*) from sync_memo where \(condition)
             group by receiver, business_type, disposition order by receiver, business_type, disposition
             """
-        return try await self.read("memo", sql).compactMap { row in
+        return try await self.read("memo", sql, values).compactMap { row in
             guard let disposition = Disposition(rawValue: try row.int(2, as: UInt8.self)) else { return nil }
             return MemoCount(
                 receiver: try row.server(0), type: try row.type(1), disposition: disposition, count: try row.int(3, as: Int.self))

@@ -11,17 +11,17 @@ public struct OperatorEndpoints<Storage: SyncStorage>: Sendable where Storage.Tr
     private let environment: SyncEnvironment
     private let status: @Sendable (Verified<OperatorSet>) async throws -> String
     private let grants: @Sendable () async throws -> String
-    private let put: @Sendable (NewOutboxRow) async throws -> Void
+    private let put: @Sendable (NewOutboxRow, _ actor: String) async throws -> Void
 
     /// - Parameters:
     ///   - keys: Of the cloud, where they may be changed over HTTP.
     ///   - status: What stands how, as JSON, of the branches that somebody sees.
     ///   - grants: The least rights that database users need, as statements.
-    ///   - put: Puts a record of the cloud's own into the outbox.
+    ///   - put: Puts a record of the cloud's own into the outbox, for whom the audit shall name.
     public init(
         login: PeopleLogin<Storage, OperatorSet>, hub: Hub<Storage>, enrolment: Enrolment<Storage>, keys: CloudKeyRing<Storage>?,
         environment: SyncEnvironment = .system, status: @escaping @Sendable (Verified<OperatorSet>) async throws -> String,
-        grants: @escaping @Sendable () async throws -> String, put: @escaping @Sendable (NewOutboxRow) async throws -> Void
+        grants: @escaping @Sendable () async throws -> String, put: @escaping @Sendable (NewOutboxRow, _ actor: String) async throws -> Void
     ) {
         self.login = login
         self.hub = hub
@@ -54,8 +54,7 @@ public struct OperatorEndpoints<Storage: SyncStorage>: Sendable where Storage.Tr
 
     /// A record concerns the branch that holds it or sent it, and the one that it is of.
     private static func sees(_ caller: Verified<OperatorSet>, _ memo: Memo) -> Bool {
-        let branches = Set([memo.line.receiver, memo.line.sender, memo.record.origin].filter(\.isBranch))
-        return caller.branches == nil || branches.allSatisfy { caller.sees($0) } && !branches.isEmpty
+        caller.branches.map { memo.concernsOnly(Set($0)) } ?? true
     }
 
     // MARK: - Branches
@@ -166,15 +165,16 @@ public struct OperatorEndpoints<Storage: SyncStorage>: Sendable where Storage.Tr
 extension PeopleEndpoint {
     /// `POST v1/records`: a record of this server's own, as an application inserts it with SQL.
     static func put(
-        for roles: Set<People.Role>, scope: Scope = .seen, bytesMax: Int, _ put: @escaping @Sendable (NewOutboxRow) async throws -> Void
+        for roles: Set<People.Role>, scope: Scope = .seen, bytesMax: Int, _ put: @escaping @Sendable (NewOutboxRow, _ actor: String) async throws -> Void
     ) -> Self {
-        PeopleEndpoint(.post, "v1/records", for: roles, scope: scope, bytesMax: bytesMax) { _, call in
+        PeopleEndpoint(.post, "v1/records", for: roles, scope: scope, bytesMax: bytesMax) { caller, call in
             let members = try call.members(["type", "key", "payload"], optional: ["to"])
             let target = try members.values["to"] == nil ? ServerID.cloud : members.server("to")
             let type = try members.server("type").rawValue
             try await put(
                 NewOutboxRow(
-                    type: BusinessTypeID(rawValue: type), key: EntityKey(try members.text("key")), payload: try members.raw("payload"), target: target))
+                    type: BusinessTypeID(rawValue: type), key: EntityKey(try members.text("key")), payload: try members.raw("payload"), target: target),
+                caller.actor)
             return PeopleReply(.created)
         }
     }

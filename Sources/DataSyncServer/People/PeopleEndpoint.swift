@@ -28,6 +28,8 @@ public struct PeopleEndpoint<People: PeopleSet>: Sendable {
         case hashing(@Sendable (PeopleCall) async throws -> PeopleReply)
         case open(@Sendable (PeopleCall) async throws -> PeopleReply)
         case known(@Sendable (Verified<People>, PeopleCall) async throws -> PeopleReply)
+        /// Waits for somebody else, such as an agent between two of its cycles: takes no turn from those who do not.
+        case waiting(@Sendable (Verified<People>, PeopleCall) async throws -> PeopleReply)
     }
 
     public let method: HTTPRequest.Method
@@ -54,12 +56,24 @@ public struct PeopleEndpoint<People: PeopleSet>: Sendable {
         _ method: HTTPRequest.Method, _ path: String, for roles: Set<People.Role>, scope: Scope = .seen, bytesMax: Int = 16 << 10,
         _ work: @escaping @Sendable (Verified<People>, PeopleCall) async throws -> PeopleReply
     ) {
+        self.init(method, path, for: roles, scope: scope, bytesMax: bytesMax, work: .known(work))
+    }
+
+    /// Likewise, for what takes the time of somebody else. By a name of its own: trailing closures are told apart by nothing else.
+    static func waiting(
+        _ method: HTTPRequest.Method, _ path: String, for roles: Set<People.Role>,
+        _ work: @escaping @Sendable (Verified<People>, PeopleCall) async throws -> PeopleReply
+    ) -> Self {
+        Self(method, path, for: roles, scope: .seen, bytesMax: 16 << 10, work: .waiting(work))
+    }
+
+    private init(_ method: HTTPRequest.Method, _ path: String, for roles: Set<People.Role>, scope: Scope, bytesMax: Int, work: Work) {
         self.method = method
         self.path = path
         self.audience = .roles(roles)
         self.scope = scope
         self.bytesMax = bytesMax
-        self.work = .known(work)
+        self.work = work
     }
 }
 

@@ -13,10 +13,12 @@ import NIOCore
 public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable where Storage.Transaction: PersonTable {
     public let endpoints: [PeopleEndpoint<People>]
     private let login: PeopleLogin<Storage, People>
-    private let trustedProxies: Set<String>
+    private let trustedProxies: TrustedProxies
     private let logger: Logger
     /// So many of the database's connections people have at a time, and branches all the others.
     private let workers = AsyncSemaphore(4)
+    private let waiting = WaitingPlaces()
+    private let strangers = StrangerGate()
     private let bodyDeadline: Duration
 
     /// - Parameter trustedProxies: The addresses of proxies whose `X-Forwarded-For` is believed; nobody else's is.
@@ -26,7 +28,7 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
     ) {
         self.login = login
         self.endpoints = endpoints
-        self.trustedProxies = trustedProxies
+        self.trustedProxies = TrustedProxies(trustedProxies)
         self.bodyDeadline = bodyDeadline
         self.logger = logger
     }
@@ -40,18 +42,22 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
     }
 
     private func respond(to request: Request, _ context: some RequestContext, by endpoint: PeopleEndpoint<People>) async -> Response {
-        let address = CallerAddress.of(request, context, trustedProxies: self.trustedProxies)
+        let address = self.trustedProxies.origin(of: request, context)
         do {
             let reply: PeopleReply
             switch endpoint.work {
             case .hashing(let work): reply = try await work(try await self.call(request, context, endpoint, address))
             case .open(let work):
                 let call = try await self.call(request, context, endpoint, address)
-                reply = try await self.working { try await work(call) }
+                reply = try await self.strangers.pass(from: AttemptSource.of(address)) { try await work(call) }
             case .known(let work):
                 let caller = try await self.working { try await self.caller(of: request, context, for: endpoint) }
                 let call = try await self.call(request, context, endpoint, address)
                 reply = try await self.working { try await work(caller, call) }
+            case .waiting(let work):
+                let caller = try await self.working { try await self.caller(of: request, context, for: endpoint) }
+                let call = try await self.call(request, context, endpoint, address)
+                reply = try await self.waiting.wait(caller.name) { try await work(caller, call) }
             }
             return Self.response(reply)
         } catch {
@@ -131,16 +137,5 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
         guard let body = reply.body else { return Response(status: reply.status, headers: headers) }
         headers[.contentType] = "application/json"
         return Response(status: reply.status, headers: headers, body: .init(byteBuffer: ByteBuffer(string: body)))
-    }
-}
-
-/// Where a request came from: the connection, or what the nearest proxy that is not trusted told a trusted one.
-enum CallerAddress {
-    static func of(_ request: Request, _ context: some RequestContext, trustedProxies: Set<String>) -> String {
-        guard let peer = (context as? any CallerAddressContext)?.callerAddress else { return "unknown" }
-        guard trustedProxies.contains(peer), let forwarded = request.headers[HTTPField.Name("x-forwarded-for")!] else { return peer }
-        let path = forwarded.split(separator: ",").map { $0.filter { $0 != " " } }
-        // What a stranger wrote there goes into logs and the audit: no more than an address has room for.
-        return path.last { !trustedProxies.contains($0) }.map { String($0.prefix(64)) } ?? peer
     }
 }

@@ -17,14 +17,17 @@ extension PeopleEndpoint {
                 let limit = Int(try call.queryNumber("limit", in: 1...500, otherwise: 200))
                 let after = try call.queryNumber("after", in: 0...Int64.max, otherwise: 0)
                 let (memos, start) = try await storage.withTransaction(.snapshot) { transaction in
-                    (try await transaction.memos(dispositions, after: after, limit: limit), try await transaction.wallTime(ofAge: 0, environment))
+                    (
+                        // Where the next page begins would tell of records that are not seen.
+                        try await transaction.memos(dispositions, after: after, limit: limit, among: caller.branches.map { Set($0) }),
+                        try await transaction.wallTime(ofAge: 0, environment)
+                    )
                 }
                 return .object { writer in
                     writer.key("records")
                     writer.array { writer in
                         for memo in memos where sees(caller, memo) { memo.write(to: &writer, names: names, start: start) }
                     }
-                    // Whether there are more is told by this, not by how many are seen.
                     if memos.count == limit, let last = memos.last { writer.member("next", last.id) }
                 }
             },

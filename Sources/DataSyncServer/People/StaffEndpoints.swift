@@ -11,17 +11,17 @@ public struct StaffEndpoints<Storage: SyncStorage>: Sendable where Storage.Trans
     private let environment: SyncEnvironment
     private let status: @Sendable () async throws -> String
     private let ask: @Sendable (AgentRequest) async throws -> AgentReply
-    private let put: @Sendable (NewOutboxRow) async throws -> Void
+    private let put: @Sendable (NewOutboxRow, _ actor: String) async throws -> Void
 
     /// - Parameters:
     ///   - names: Of the business types.
     ///   - status: What stands how, as JSON.
     ///   - ask: Has the agent carry something out, which is the one writer of a branch's tables.
-    ///   - put: Puts a record into the outbox.
+    ///   - put: Puts a record into the outbox, for whom the audit shall name.
     public init(
         login: PeopleLogin<Storage, StaffSet>, storage: Storage, limits: SyncLimits, names: [BusinessTypeID: String], environment: SyncEnvironment = .system,
         status: @escaping @Sendable () async throws -> String, ask: @escaping @Sendable (AgentRequest) async throws -> AgentReply,
-        put: @escaping @Sendable (NewOutboxRow) async throws -> Void
+        put: @escaping @Sendable (NewOutboxRow, _ actor: String) async throws -> Void
     ) {
         self.login = login
         self.storage = storage
@@ -45,7 +45,7 @@ public struct StaffEndpoints<Storage: SyncStorage>: Sendable where Storage.Trans
                 PeopleEndpoint(.get, "v1/status", for: Self.people) { _, _ in PeopleReply(body: try await status()) },
                 self.decision("v1/records/{id}/retry", .retry),
                 self.decision("v1/records/{id}/discard", .discard),
-                PeopleEndpoint(.post, "v1/sync", for: Self.deciding) { caller, _ in
+                .waiting(.post, "v1/sync", for: Self.deciding) { caller, _ in
                     try await self.reply(to: AgentRequest(.sync, actor: caller.actor))
                 },
                 .put(for: [.application, .operator, .admin], bytesMax: self.limits.recordBytesMax * 2 + 4_096, put),
@@ -53,7 +53,7 @@ public struct StaffEndpoints<Storage: SyncStorage>: Sendable where Storage.Trans
     }
 
     private func decision(_ path: String, _ verb: AgentRequest.Verb) -> PeopleEndpoint<StaffSet> {
-        PeopleEndpoint(.post, path, for: Self.deciding) { caller, call in
+        .waiting(.post, path, for: Self.deciding) { caller, call in
             try await self.reply(to: AgentRequest(verb, memo: try call.number("id"), actor: caller.actor))
         }
     }

@@ -417,6 +417,10 @@ extension SimulatedTransaction {
         try await self.read { try await $0.openUsage(at: receiver, from: sender, type: type) }
     }
 
+    public func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        try await self.read { try await $0.deadUsage(at: receiver, from: sender, type: type) }
+    }
+
     public func dueMemos(at receiver: ServerID, time: Int64, limit: Int) async throws -> [Int64] {
         try await self.read { try await $0.dueMemos(at: receiver, time: time, limit: limit) }
     }
@@ -504,9 +508,13 @@ extension SimulatedTransaction {
         try await self.read { try await $0.memosToAsk(at: receiver, time: time, limit: limit) }
     }
 
-    public func memos(_ dispositions: Set<Disposition>, after id: Int64, limit: Int) async throws -> [Memo] {
-        try await self.read { try await $0.memos(dispositions, after: id, limit: limit) }
+    public func memos(
+        _ dispositions: Set<Disposition>, after id: Int64, limit: Int, among branches: Set<ServerID>?
+    ) async throws -> [Memo] {
+        try await self.read { try await $0.memos(dispositions, after: id, limit: limit, among: branches) }
     }
 
-    public func memoCounts() async throws -> [MemoCount] { try await self.read { try await $0.memoCounts() } }
+    public func memoCounts(among branches: Set<ServerID>?) async throws -> [MemoCount] {
+        try await self.read { try await $0.memoCounts(among: branches) }
+    }
 }

@@ -28,6 +28,9 @@ struct PeopleWorld: Sendable {
     let staff: PeopleLogin<InMemoryStorage, StaffSet>
     let local: InMemoryStorage
     let hasher: PasswordHasher
+    /// The agent of the branch, where somebody asks about record 999: says that it was asked, and answers when it is let.
+    let asked = AsyncSemaphore(0)
+    let answer = AsyncSemaphore(0)
 
     /// - Parameters:
     ///   - cost: Of a password, in powers of two.
@@ -58,22 +61,31 @@ struct PeopleWorld: Sendable {
     var operatorTable: [PeopleEndpoint<OperatorSet>] {
         OperatorEndpoints(
             login: self.operators, hub: self.cloud.hub, enrolment: self.cloud.enrolment,
-            keys: CloudKeyRing(storage: self.cloud.hub.storage, file: self.keyFile), status: { _ in "{}" }, grants: { "" }, put: { _ in }
+            keys: CloudKeyRing(storage: self.cloud.hub.storage, file: self.keyFile), status: { _ in "{}" }, grants: { "" }, put: { _, _ in }
         ).all
     }
 
     var staffTable: [PeopleEndpoint<StaffSet>] {
-        let storage = self.local
+        let (storage, asked, answer) = (self.local, self.asked, self.answer)
         return StaffEndpoints(
             login: self.staff, storage: self.local, limits: SyncLimits(), names: [1: "note"], status: { "{}" },
             ask: { request in
                 switch request.memo {
-                case 401: AgentReply(DataSyncError(.unauthorized, operation: "agent"))
-                case 404: AgentReply(DataSyncError(.notFound, operation: "agent"))
-                default: AgentReply(succeeded: true, message: request.verb.rawValue)
+                case 999:
+                    asked.signal()
+                    try await answer.wait()
+                    return AgentReply(succeeded: true, message: "at last")
+                case 401: return AgentReply(DataSyncError(.unauthorized, operation: "agent"))
+                case 404: return AgentReply(DataSyncError(.notFound, operation: "agent"))
+                default: return AgentReply(succeeded: true, message: request.verb.rawValue)
                 }
             },
-            put: { row in try await storage.withTransaction { try await Outbox.enqueue(row, limits: SyncLimits(), in: $0) } }
+            put: { row, actor in
+                try await storage.withTransaction { transaction in
+                    try await Outbox.enqueue(row, limits: SyncLimits(), in: transaction)
+                    try await PutTrace.note(row.type, by: actor, environment: .system, in: transaction)
+                }
+            }
         ).all
     }
 

@@ -111,6 +111,53 @@ import Testing
         #expect(try await company.rows(.product, at: 1).count == 4)
     }
 
+    /// A branch that sends nothing but rubbish fills nobody's disk: what is too much of it stays with it.
+    @Test func tooManyDeadRecordsStopThatTypeOfThatOriginAndDropNothing() async throws {
+        var limits = SyncLimits()
+        limits.deadRecordsMax = 3
+        limits.chunkRecordsMax = 1
+        limits.recordBytesMax = 100
+        let company = try await Company(branches: [1, 2], limits: limits)
+        // Too big for the cloud, which is dead at once.
+        for id in 1...6 { try await company.write(Item(id: id, text: String(repeating: "x", count: 200)), .order, at: 1) }
+        try await company.write(Item(id: 1, text: "ok"), .product, at: 1)
+        let report = try await company.cycle(1)
+        #expect(report.pushed == [.dead: 3, .applied: 1])
+        #expect(report.stopped == [3: "too many refused records wait at the cloud"])
+        #expect(try await company.memos(at: .cloud, [.dead]).count == 3)
+        #expect(try await company.outbox(1).map(\.state) == [.settled, .settled, .settled, .new, .new, .new, .settled])
+        // Nor does it go on by itself.
+        company.time.advance(by: .seconds(61))
+        #expect(try await company.cycle(1).stopped[3] != nil)
+        #expect(try await company.memos(at: .cloud, [.dead]).count == 3)
+        // Others of the type are not held up, and a person makes room.
+        try await company.write(Item(id: 9, text: "ok"), .order, at: 2)
+        #expect(try await company.cycle(2).pushed == [.applied: 1])
+        for memo in try await company.memos(at: .cloud, [.dead]) { try await company.hub.discardMemo(memo.id, actor: "ada") }
+        company.time.advance(by: .seconds(61))
+        #expect(try await company.cycle(1).pushed == [.dead: 3])
+        #expect(try await company.outbox(1).allSatisfy { $0.state == .settled })
+    }
+
+    /// What was refused three times is kept with its payload.
+    @Test(arguments: [true, false])
+    func whatADeadRecordKeepsOfItsPayloadCountsToo(isOver: Bool) async throws {
+        var limits = Company.eagerLimits
+        limits.chunkRecordsMax = 1
+        (limits.recordBytesMax, limits.chunkBytesMax) = (100, 100)
+        limits.deadBytesMax = isOver ? 100 : 200
+        let company = try await Company(branches: [1], limits: limits)
+        // One after the other, and of one entity: that several are refused would be the system's fault.
+        for number in 1...2 {
+            try await company.write(Item(id: 1, text: "poison \(number)" + String(repeating: "x", count: 40)), .order, at: 1)
+            try await company.cycle(1)
+            for _ in 0..<3 { try await company.hub.retryDue() }
+        }
+        let count = try await company.memos(at: .cloud, [.dead]).count
+        #expect(count == (isOver ? 1 : 2))
+        #expect(try await company.outbox(1).map(\.state).last == (isOver ? .new : .open))
+    }
+
     @Test func whatFillsTheQuotaOfABranchIsTriedAllTheSame() async throws {
         var limits = SyncLimits()
         limits.openRecordsMax = 2
@@ -127,6 +174,30 @@ import Testing
             try await company.cycle(1)
         }
         #expect(try await company.memos(at: 1, [.dead]).count == 4)
+    }
+}
+
+@Suite struct BranchQuotaFlowTests {
+    /// The cloud takes no more of a branch for now: nothing of that is any record's fault, and the next batch is as large as this one was.
+    @Test func aBranchThatIsOverItsQuotaComesBackWithAllThatItHas() async throws {
+        var limits = Company.eagerLimits
+        limits.batchRecordsMax = 4
+        let company = try await Company(branches: [1], limits: limits)
+        for id in 1...4 { try await company.write(Item(id: id, text: "x"), .order, at: 1) }
+        for _ in 0..<5 {
+            company.link(1).once(.before(.push)) {
+                throw ErrorAnswer(DataSyncError(.overQuota, operation: "x", retryAfter: .seconds(90))).error(operation: "push")
+            }
+            let error = await #expect(throws: DataSyncError.self) { try await company.cycle(1) }
+            #expect(error?.code == .overQuota)
+            #expect(error?.retryAfter == .seconds(90))
+            #expect(error?.summary.contains("quota") == true)
+        }
+        #expect(try await company.outbox(1).map(\.attempts) == [0, 0, 0, 0])
+        #expect(try await company.outbox(1).map(\.state) == [.new, .new, .new, .new])
+        #expect(try await company.cycle(1).pushed == [.applied: 4])
+        #expect(company.link(1).lastPush?.runs.map(\.records.count) == [4])
+        #expect(company.link(1).lastPush?.isCareful == false)
     }
 }
 

@@ -118,7 +118,7 @@ import Testing
 
     @Test func anErrorOfTheCloudIsOneThatTheBranchKnows() {
         func roundTrip(_ code: DataSyncError.Code) -> DataSyncError.Code { ErrorAnswer(DataSyncError(code, operation: "x")).error(operation: "y").code }
-        for code in [.fenced, .suspended, .unauthorized, .clockSkew, .tooLarge, .unsupportedProtocol, .peerInvalid] as [DataSyncError.Code] {
+        for code in [.fenced, .suspended, .unauthorized, .clockSkew, .tooLarge, .unsupportedProtocol, .peerInvalid, .overQuota] as [DataSyncError.Code] {
             #expect(roundTrip(code) == code)
         }
         // What happens inside the cloud is none of the branch's business: the cloud is away.
