@@ -104,7 +104,8 @@ func aConnectionOnWhichNothingHappensIsClosed(start: String) async throws {
     cloud.limits.idleTimeout = .seconds(1)
     try await cloud.serve { port async throws in
         let connection = try await RawConnection.connect(port)
-        if !start.isEmpty { try await connection.send(start) }
+        // It may be closed already where the machine is busy.
+        if !start.isEmpty { try? await connection.send(start) }
         #expect(try await connection.waitUntilClosed())
         #expect(connection.text == "")
     }
