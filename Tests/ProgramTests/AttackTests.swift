@@ -183,9 +183,10 @@ extension WithPrograms {
                 request.httpBody = Data(#"{"name":"bob","password":"\#(password)"}"#.utf8)
                 request.setValue("application/json", forHTTPHeaderField: "content-type")
                 let login = request
-                try await siege.desk.eventually("bob is let in", within: 60) {
-                    let (_, response) = try await URLSession.shared.data(for: login)
-                    return (response as? HTTPURLResponse)?.statusCode == 200
+                // Behind those who were let wait before him.
+                try await siege.desk.eventually("bob is let in", within: 120) {
+                    let answer = try? await URLSession.shared.data(for: login)
+                    return (answer?.1 as? HTTPURLResponse)?.statusCode == 200
                 }
             }
         }
