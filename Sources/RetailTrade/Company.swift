@@ -130,19 +130,21 @@ extension Site {
     }
 }
 
-/// A port of 127.0.0.1 that nothing listens at now.
+/// A port of 127.0.0.1 that nothing has now, and that no outgoing connection gets (`net.ipv4.ip_local_port_range` begins at 32768): a program that
+/// is killed finds its port free when it is started again.
 public func freePort() throws -> Int {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { Foundation.close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let bound = withUnsafeMutablePointer(to: &address) { pointer in
-        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-            bind(descriptor, address, length) == 0 && getsockname(descriptor, address, &length) == 0
+    for _ in 0..<100 {
+        let port = UInt16.random(in: 15_000..<32_768)
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { Foundation.close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let isFree = withUnsafePointer(to: address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0 }
         }
+        if isFree { return Int(port) }
     }
-    guard bound else { throw TradeError("no free port on 127.0.0.1") }
-    return Int(UInt16(bigEndian: address.sin_port))
+    throw TradeError("no free port on 127.0.0.1")
 }
