@@ -99,6 +99,8 @@ public struct HistoryChecker: Sendable {
     private var refusals: [At<Int>: Int] = [:]
     /// By the server that refused it most often.
     private var mostRefusals: [Int: Int] = [:]
+    /// How often programs of a server were killed, or stood still.
+    private var ends: [ServerID: Int] = [:]
     private var memos: [Held: SimulatedMemo] = [:]
     private var log: [EntityID: [Place]] = [:]
     private var lastPlaces: [BusinessTypeID: Int64] = [:]
@@ -204,7 +206,8 @@ public struct HistoryChecker: Sendable {
                 self.violate(.poisonIsolation, "type \(type) was stopped for \(branch), and nothing but records was at fault")
             }
         case .summed(let server, let sum): if sum != 0 { self.violate(.conservation, "the accounts at \(server) add up to \(sum)") }
-        case .fault, .failed, .readmitted: break
+        case .fault(let what): self.take(fault: what)
+        case .failed, .readmitted: break
         }
     }
 
@@ -219,7 +222,7 @@ public struct HistoryChecker: Sendable {
             self.violate(.truthfulSettle, "row \(row) of \(server), change \(token), is settled as applied, and the cloud has not applied it")
         }
         let refusals = self.mostRefusals[token] ?? 0
-        if attempts > refusals, reason != .forbidden {
+        if attempts > refusals, reason != .forbidden, !self.mayBeGivenUp(reason, at: .cloud) {
             self.violate(.notCounted, "row \(row) of \(server), change \(token), shows \(attempts) refusals of \(refusals)")
         }
     }
@@ -273,6 +276,17 @@ public struct HistoryChecker: Sendable {
         }
     }
 
+    private mutating func take(fault what: String) {
+        let words = what.split(separator: " ")
+        guard words.count == 3, words[0] == "kill" || words[0] == "pause" else { return }
+        if words[1] == "hub" { self.ends[.cloud, default: 0] += 1 }
+        if words[1] == "agent", let branch = Int32(words[2]) { self.ends[ServerID(rawValue: branch), default: 0] += 1 }
+    }
+
+    /// Whether a record may have been given up at `server` because its programs ended with it: three times before it is suspected, and three
+    /// times alone. Programs that are killed by chance can do that to a record which is not to blame.
+    private func mayBeGivenUp(_ reason: ReasonCode, at server: ServerID) -> Bool { reason == .crashSuspect && self.ends[server, default: 0] >= 6 }
+
     private mutating func take(_ memo: SimulatedMemo) {
         let held = Held(at: memo.at, line: memo.line, number: memo.number)
         let before = self.memos[held]
@@ -287,7 +301,9 @@ public struct HistoryChecker: Sendable {
             self.violate(.bounded, "\(self.open[quota] ?? 0) records of \(memo.line.sender), type \(memo.line.type), wait at \(memo.at)")
         }
         let isAtOnce = [.tooBig, .damaged, .unsendable].contains(memo.reason)
-        if memo.attempts > (before?.attempts ?? 0) + 1 { self.violate(.deadMeansThree, "\(memo) was counted twice at once") }
+        if memo.attempts > (before?.attempts ?? 0) + 1, !self.mayBeGivenUp(memo.reason, at: memo.at) {
+            self.violate(.deadMeansThree, "\(memo) was counted twice at once")
+        }
         if memo.disposition == .suspect, memo.attempts > 0 { self.violate(.notCounted, "\(memo) is a suspect, and counted") }
         if let before, before.disposition.isSettled, memo.disposition != before.disposition {
             self.violate(.effectOnce, "\(memo) was \(before.disposition.name) before")
@@ -341,7 +357,9 @@ public struct HistoryChecker: Sendable {
             if memo.disposition.isOpen { self.violate(.noLoss, "\(memo) is still open") }
             guard memo.attempts > 0, memo.reason != .forbidden, let token = numbers[Number(stream: memo.stream, synID: memo.synID)] else { continue }
             let refusals = self.refusals[At(server: memo.at, value: token)] ?? 0
-            if refusals < memo.attempts { self.violate(.notCounted, "\(memo) was counted \(memo.attempts) times, refused \(refusals) times") }
+            if refusals < memo.attempts, !self.mayBeGivenUp(memo.reason, at: memo.at) {
+                self.violate(.notCounted, "\(memo) was counted \(memo.attempts) times, refused \(refusals) times")
+            }
         }
     }
 

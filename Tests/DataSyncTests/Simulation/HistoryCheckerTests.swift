@@ -58,11 +58,11 @@ import Testing
         return Set(checker.violations.map(\.invariant))
     }
 
-    private func memo(_ disposition: Disposition, attempts: Int) -> SimulationEvent {
+    private func memo(_ disposition: Disposition, attempts: Int, reason: ReasonCode = .refused) -> SimulationEvent {
         .memo(
             SimulatedMemo(
                 at: .cloud, line: MemoLine(receiver: .cloud, sender: 1, epoch: 1, type: 6), number: 1, stream: self.actions, synID: 1,
-                entity: self.points, disposition: disposition, reason: .refused, attempts: attempts))
+                entity: self.points, disposition: disposition, reason: reason, attempts: attempts))
     }
 
     @Test func aGoodHistoryIsGood() { #expect(self.violated(self.good, self.rest) == []) }
@@ -166,6 +166,12 @@ import Testing
     @Test func deadAfterTwoIsFound() { #expect(self.violated([self.memo(.parked, attempts: 1), self.memo(.dead, attempts: 2)]) == [.deadMeansThree]) }
 
     @Test func twoCountsAtOnceAreFound() { #expect(self.violated([self.memo(.parked, attempts: 1), self.memo(.dead, attempts: 3)]) == [.deadMeansThree]) }
+
+    @Test(arguments: [5, 6]) func aRecordThatIsGivenUpWhereNobodyEndedIsFound(ends: Int) {
+        let kills = (0..<ends).map { SimulationEvent.fault($0.isMultiple(of: 2) ? "kill hub 0" : "pause hub 1") } + [.fault("kill agent 1")]
+        let givenUp = self.memo(.dead, attempts: 3, reason: .crashSuspect)
+        #expect(self.violated(kills + [self.memo(.parked, attempts: 1), givenUp]) == (ends < 6 ? [.deadMeansThree] : []))
+    }
 
     @Test func aliveAfterThreeIsFound() {
         let events = (1...3).map { self.memo(.parked, attempts: $0) }
