@@ -633,18 +633,19 @@ public final class InMemoryTransaction: SyncTransaction {
     }
 
     public func openUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
-        self.read { state in
-            let open = state.open(at: receiver, from: sender).filter { $0.line.type == type }
-            return OpenUsage(records: open.count, bytes: open.reduce(0) { $0 + $1.record.payload.utf8.count })
-        }
+        self.usage(at: receiver, from: sender, type: type) { $0.isOpen }
     }
 
     public func deadUsage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID) async throws -> OpenUsage {
+        self.usage(at: receiver, from: sender, type: type) { $0 == .dead }
+    }
+
+    private func usage(at receiver: ServerID, from sender: ServerID, type: BusinessTypeID, of isCounted: (Disposition) -> Bool) -> OpenUsage {
         self.read { state in
-            let dead = state.memos.values.filter {
-                $0.line.receiver == receiver && $0.line.sender == sender && $0.line.type == type && $0.disposition == .dead
+            let memos = state.memos.values.filter {
+                $0.line.receiver == receiver && $0.line.sender == sender && $0.line.type == type && isCounted($0.disposition)
             }
-            return OpenUsage(records: dead.count, bytes: dead.reduce(0) { $0 + $1.record.payload.utf8.count })
+            return OpenUsage(records: memos.count, bytes: memos.reduce(0) { $0 + $1.record.payload.utf8.count })
         }
     }
 

@@ -7,15 +7,8 @@ import Synchronization
 /// A hash takes 128 MiB and holds a processor for some tenths of a second. Who logs in, or tries to, uses neither the memory nor the
 /// threads that branches are answered by; what does not fit into the queue is sent away.
 public final class PasswordHasher: Sendable {
-    private struct Places {
-        var taken = 0
-        var bySource: [String: Int] = [:]
-    }
-
     public let cost: PasswordCost
-    private let atOnce: Int
-    private let queueMax: Int
-    private let places = Mutex(Places())
+    private let places: BoundedPlaces
     private let turns: AsyncSemaphore
     private let count = Atomic(0)
 
@@ -25,8 +18,7 @@ public final class PasswordHasher: Sendable {
     public init(cost: PasswordCost = .standard, atOnce: Int = 2, queueMax: Int = 16) {
         precondition(atOnce > 0 && queueMax >= 0)
         self.cost = cost
-        self.atOnce = atOnce
-        self.queueMax = queueMax
+        self.places = BoundedPlaces(atOnce + queueMax, ofOne: max(1, (atOnce + queueMax) / 4))
         self.turns = AsyncSemaphore(atOnce)
     }
 
@@ -38,28 +30,12 @@ public final class PasswordHasher: Sendable {
     /// - Parameter source: Where it comes from; nil for this machine itself. One source has a quarter of the queue.
     /// - Throws: `storageBusy` when the queue is full.
     func withTurn<Result>(from source: String?, _ body: (PasswordHasher) async throws -> Result) async throws -> Result {
-        let isIn = self.places.withLock { places in
-            let ofSource = source.map { places.bySource[$0, default: 0] } ?? 0
-            guard places.taken < self.atOnce + self.queueMax, ofSource < max(1, (self.atOnce + self.queueMax) / 4) else { return false }
-            places.taken += 1
-            if let source { places.bySource[source, default: 0] += 1 }
-            return true
+        let full = DataSyncError(.storageBusy, operation: "password", detail: "too many logins at a time", retryAfter: .seconds(5))
+        return try await self.places.taking(source, else: full) {
+            try await self.turns.wait()
+            defer { self.turns.signal() }
+            return try await body(self)
         }
-        guard isIn else {
-            throw DataSyncError(.storageBusy, operation: "password", detail: "too many logins at a time", retryAfter: .seconds(5))
-        }
-        defer {
-            self.places.withLock { places in
-                places.taken -= 1
-                if let source {
-                    let left = places.bySource[source, default: 1] - 1
-                    places.bySource[source] = left > 0 ? left : nil
-                }
-            }
-        }
-        try await self.turns.wait()
-        defer { self.turns.signal() }
-        return try await body(self)
     }
 
     /// A new hash, with a salt of its own. To be called within a turn.

@@ -17,7 +17,8 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
     private let logger: Logger
     /// So many of the database's connections people have at a time, and branches all the others.
     private let workers = AsyncSemaphore(4)
-    private let waiting = WaitingPlaces()
+    /// For who waits for somebody else's work, apart from those who are answered at once.
+    private let waiting = BoundedPlaces(16, ofOne: 4)
     private let strangers = StrangerGate()
     private let bodyDeadline: Duration
 
@@ -57,7 +58,8 @@ public struct PeopleRoutes<Storage: SyncStorage, People: PeopleSet>: Sendable wh
             case .waiting(let work):
                 let caller = try await self.working { try await self.caller(of: request, context, for: endpoint) }
                 let call = try await self.call(request, context, endpoint, address)
-                reply = try await self.waiting.wait(caller.name) { try await work(caller, call) }
+                let full = DataSyncError(.storageBusy, operation: "request", detail: "too many wait for the agent already", retryAfter: .seconds(5))
+                reply = try await self.waiting.taking(caller.name, else: full) { try await work(caller, call) }
             }
             return Self.response(reply)
         } catch {
