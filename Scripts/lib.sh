@@ -29,6 +29,18 @@ need_swift() {
 # What every build needs.
 need_build_packages() { need_packages libmariadb-dev libsqlite3-dev zlib1g-dev pkg-config; }
 
+# need_python CHECK MODULES PACKAGE …: a Python of the script's own with packages from PyPI, kept in .build; nothing is done where it imports MODULES
+# already. Sets venv; where it cannot be had, says that CHECK is skipped and ends the script.
+need_python() {
+    local check=$1 modules=$2 variable; shift 2
+    variable=DATASYNC_$(tr a-z- A-Z_ <<<"$check")_VENV
+    venv=${!variable:-$root/.build/$check-venv}
+    ! "$venv/bin/python" -c "import $modules" 2>/dev/null || return 0
+    command -v python3 >/dev/null || { say "$check: SKIPPED: no python3"; exit 0; }
+    python3 -m venv "$venv" >/dev/null 2>&1 || { say "$check: SKIPPED: no venv for Python (package python3-venv)"; exit 0; }
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" || { say "$check: SKIPPED: $* cannot be installed from PyPI"; exit 0; }
+}
+
 # build [OPTION …]: swift build, which says nothing unless it fails.
 build() {
     local output
