@@ -29,13 +29,11 @@ public struct MachineKey: Sendable, CustomStringConvertible {
         func refuse(_ detail: String) -> DataSyncError {
             DataSyncError(.invalidConfiguration, operation: "key", detail: "\(path): \(detail)")
         }
-        var status = stat()
-        guard stat(path, &status) == 0 else { throw refuse("there is no key file: run init, or join") }
-        guard status.st_mode & 0o077 == 0 else {
+        guard let permissions = FilePermissions.of(path) else { throw refuse("there is no key file: run init, or join") }
+        guard permissions & 0o077 == 0 else {
             throw refuse("others can read this key: chmod 600 it, and if they may have, replace it")
         }
-        var folder = stat()
-        guard stat(Self.folder(of: path), &folder) == 0, folder.st_mode & 0o022 == 0 || folder.st_mode & 0o1000 != 0 else {
+        guard let folder = FilePermissions.of(Self.folder(of: path)), folder & 0o022 == 0 || folder & 0o1000 != 0 else {
             throw refuse("others can write the folder of this key, and so put another in its place: chmod go-w \(Self.folder(of: path)), or keep it elsewhere")
         }
         guard let text = try? String(contentsOfFile: path, encoding: .utf8), let key = try? EdDSA.PrivateKey(pem: text) else {

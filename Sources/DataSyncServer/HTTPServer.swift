@@ -1,4 +1,5 @@
 public import DataSync
+import DataSyncIdentity
 import Foundation
 public import Hummingbird
 import HummingbirdCore
@@ -79,8 +80,7 @@ public enum HTTPServer {
     }
 
     private static func encrypted(_ plain: HTTPServerBuilder, _ files: TLSFiles) throws(DataSyncError) -> HTTPServerBuilder {
-        let mode = (try? FileManager.default.attributesOfItem(atPath: files.key))?[.posixPermissions] as? NSNumber
-        guard (mode?.intValue ?? 0) & 0o007 == 0 else {
+        guard !FilePermissions.letEverybodyIn(to: files.key) else {
             throw DataSyncError(
                 .invalidConfiguration, operation: "tls", detail: "\(files.key): everybody on this machine can read this key: chmod o-rwx it, and replace it")
         }

@@ -286,6 +286,23 @@ private func makeCertificate(_ folder: TemporaryFolder, host: String = "127.0.0.
     return files
 }
 
+/// As certbot keeps them: what counts is who may read the file, and a link says nothing about that.
+@Test(.enabled(if: Command.isThere(openssl) && Command.isThere(curl), "openssl and curl are needed"))
+func aKeyMayLieBehindALink() async throws {
+    let folder = try TemporaryFolder()
+    var files = try await makeCertificate(folder)
+    let key = files.key
+    files.key = folder.path("link.pem")
+    try FileManager.default.createSymbolicLink(atPath: files.key, withDestinationPath: key)
+    let (cloud, linked) = (try await makeNoteCloud(), files)
+    try await cloud.serve(tls: linked) { port async throws in
+        let health = try await Command.run(curl, ["--silent", "--max-time", "20", "--cacert", linked.certificate, "https://127.0.0.1:\(port)/health"])
+        #expect(String(decoding: health, as: UTF8.self) == #"{"status":"up"}"#)
+    }
+    try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: key)
+    await #expect(throws: DataSyncError.self) { try await cloud.serve(tls: linked) { _ in } }
+}
+
 @Test(.enabled(if: Command.isThere(openssl) && Command.isThere(curl), "openssl and curl are needed"))
 func theServerSpeaksTLSAndNothingOld() async throws {
     let folder = try TemporaryFolder()

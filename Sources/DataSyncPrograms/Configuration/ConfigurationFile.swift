@@ -1,5 +1,6 @@
 import Configuration
 import DataSync
+import DataSyncIdentity
 import Foundation
 import Yams
 
@@ -71,10 +72,7 @@ struct ConfigurationFile {
     /// A password in a file that others can read is known to them.
     private func checkSecrets() throws(DataSyncError) {
         guard let secret = SettingKey.all.first(where: { $0.isSecret && self.values[$0.name] != nil }) else { return }
-        // Of the file, and not of a link to it.
-        let file = URL(filePath: self.path).resolvingSymlinksInPath().path
-        let mode = try? FileManager.default.attributesOfItem(atPath: file)[.posixPermissions] as? NSNumber
-        guard let mode, mode.intValue & 0o077 != 0 else { return }
+        guard let mode = FilePermissions.of(self.path), mode & 0o077 != 0 else { return }
         throw Self.failure("\(self.path) holds \(secret.name) and can be read by others: chmod 600 it, or set DATASYNC_STORAGE_PASSWORD")
     }
 

@@ -1,4 +1,5 @@
 package import DataSync
+import DataSyncIdentity
 import DataSyncMySQL
 package import DataSyncSQL
 import DataSyncSQLite
@@ -31,8 +32,7 @@ extension Settings {
         guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
             throw ConfigurationFile.failure("storage.password_file: \(path) cannot be read")
         }
-        let mode = (try? FileManager.default.attributesOfItem(atPath: path))?[.posixPermissions] as? NSNumber
-        guard (mode?.intValue ?? 0) & 0o007 == 0 else {
+        guard !FilePermissions.letEverybodyIn(to: path) else {
             throw ConfigurationFile.failure("storage.password_file: everybody on this machine can read \(path): chmod o-rwx it, and change the password")
         }
         return Secret(String(text.prefix { !$0.isNewline }))
