@@ -62,7 +62,7 @@ private func request(_ path: String = "/health", method: String = "GET", headers
 /// Answers that nobody reads are in memory: one branch has room for so many, and each of them for a while.
 @Test(.timeLimit(.minutes(2))) func whoDoesNotReadTheAnswersIsCutOff() async throws {
     var cloud = try await makeNoteCloud()
-    cloud.limits.bodyDeadline = .seconds(1)
+    cloud.limits.bodyDeadline = .seconds(5)
     cloud.limits.bodyBytesPerSecondMin = 1 << 30
     cloud.limits.bodiesBytesMax = 40 << 20
     cloud.limits.inflatedBytesMax = 40 << 20
@@ -88,13 +88,14 @@ private func request(_ path: String = "/health", method: String = "GET", headers
             await connection.close()
             return String(connection.text.prefix(12))
         }
-        let silent = try await pull(second, reader, isReading: false)
-        // A second answer is more than a third of the room, while the first waits to be read.
-        while try await status(second, reader) != "HTTP/1.1 503" {}
+        var silent = [try await pull(second, reader, isReading: false)]
+        // A second answer is more than a third of the room, while the first waits to be read. On a busy machine the first may
+        // have been cut off before the second is asked for: then again.
+        while try await status(second, reader) != "HTTP/1.1 503" { silent.append(try await pull(second, reader, isReading: false)) }
         #expect(try await status(first, writer) == "HTTP/1.1 200")
         // There is room again, although nobody has read.
         while try await status(second, reader) != "HTTP/1.1 200" {}
-        await silent.close()
+        for connection in silent { await connection.close() }
     }
 }
 
