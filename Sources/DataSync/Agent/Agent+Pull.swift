@@ -118,7 +118,7 @@ extension Agent {
             do {
                 let (current, own) = (work, outcomes)
                 if hasBegun { await self.environment.passes(.pullBetweenChunks) }
-                let taken = try await LoneTry.takingBack(lone, by: self.endAlone) {
+                let taken = try await LoneTry.takingBack(lone, self.loneWatch, by: self.endAlone) {
                     try await self.unitWithReports(current.logEpoch) { transaction in
                         try await self.note(own, in: transaction)
                         await self.environment.passes(.pullAfterOutcomes)

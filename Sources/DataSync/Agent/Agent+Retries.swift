@@ -4,6 +4,7 @@ import Synchronization
 extension Agent {
     /// Tries pulled records again whose time has come, each in a transaction of its own.
     func retryDue(_ report: inout CycleReport, limit: Int = 200) async throws {
+        try await self.endOwed()
         if self.databaseClock.isDue { try await self.unit { try await self.databaseClock.note(in: $0) } }
         let due = try await self.storage.withTransaction(.snapshot) {
             try await $0.dueMemos(at: self.id, time: self.databaseClock.age(in: $0), limit: limit)
@@ -49,7 +50,7 @@ extension Agent {
             }
             do {
                 let (fault, isChanged) = (blamed, isChangedHere)
-                let outcome = try await LoneTry.takingBack(lone, by: self.endAlone) {
+                let outcome = try await LoneTry.takingBack(lone, self.loneWatch, by: self.endAlone) {
                     try await self.unit { transaction in
                         let tried = try await self.retry(
                             id, after: tries, by: person, blamed: fault, isChangedHere: isChanged, in: transaction)

@@ -36,9 +36,11 @@ extension Agent {
     /// Commits that a record is begun with.
     /// - Parameter name: Of the setting for what is begun with in its line.
     func beginAlone(_ name: String, _ record: RecordNumber, _ report: inout CycleReport) async throws -> Beginning {
+        let now = self.environment.runningTime()
+        if self.state.withLock({ $0.resting[record.type] ?? .zero }) > now { return .rest }
         let verdict = try await self.unit { transaction in
             try await transaction.beginAlone(
-                name, epoch: record.epoch, number: record.number, age: self.databaseClock.age(in: transaction))
+                name, epoch: record.epoch, number: record.number, age: self.databaseClock.age(in: transaction), self.loneWatch, at: now)
         }
         switch verdict {
         case .begin: return .begin
@@ -57,6 +59,14 @@ extension Agent {
 
     /// Takes back that a record was begun with: it did not end this agent.
     func endAlone(_ name: String) async throws { try await self.unit { try await $0.removeSetting(name) } }
+
+    /// Takes back that records were begun with which this agent lived through.
+    func endOwed() async throws {
+        for name in self.loneWatch.owed.sorted() {
+            try await self.endAlone(name)
+            self.loneWatch.hasEnded(name)
+        }
+    }
 
     static var restReason: String { "its records end this agent, one after the other" }
 }

@@ -17,6 +17,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
     let software: String
     let host: String
     let databaseClock: DatabaseClock
+    let loneWatch: LoneWatch
     let state = Mutex(AgentState())
 
     /// - Parameters:
@@ -43,6 +44,7 @@ public final class Agent<Storage: SyncStorage, Transport: SyncTransport>: Sendab
         self.schedule = schedule
         self.environment = PlantedBug.isOn(.wallClockTimer) ? environment.withWallClockTimers : environment
         self.databaseClock = DatabaseClock(self.environment)
+        self.loneWatch = LoneWatch(isSole: true, self.environment)
         self.software = software
         self.host = host
         var logger = logger

@@ -29,7 +29,7 @@ extension Hub {
                 let isGuessing = self.mayGuess(indices, of: work)
                 if hasBegun { await self.environment.passes(.applyBetweenChunks) }
                 await self.environment.passes(.applyBeforeTransaction)
-                let (outcomes, cleared) = try await LoneTry.takingBack(lone, by: { try await self.endAlone($0, of: current) }) {
+                let (outcomes, cleared) = try await LoneTry.takingBack(lone, self.loneWatch, by: { try await self.endAlone($0, of: current) }) {
                     try await self.unit { transaction in
                         let received = try await self.receive(indices, of: current, isGuessing: isGuessing, in: transaction)
                         try await transaction.endAlone(lone)
@@ -94,12 +94,13 @@ extension Hub {
         guard item.prepared != nil, work.blamed[index] == nil else { return nil }
         let (branch, session) = (work.branch, work.session)
         let name = SettingName.lone(branch, item.type)
-        let verdict = try await self.unit { transaction -> LoneTry.Verdict? in
+        let verdict = try await self.watchingOthers { transaction -> LoneTry.Verdict? in
             try await self.fence(branch, session, in: transaction)
             let received = try await transaction.positions(from: branch, epoch: session.epoch)[item.type]?.position.number ?? 0
             guard item.synID > received else { return nil }
             return try await transaction.beginAlone(
-                name, epoch: session.epoch, number: item.synID, age: self.databaseClock.age(in: transaction))
+                name, epoch: session.epoch, number: item.synID, age: self.databaseClock.age(in: transaction), self.loneWatch,
+                at: self.environment.runningTime())
         }
         switch verdict {
         case nil: return nil

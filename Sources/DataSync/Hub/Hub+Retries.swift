@@ -8,18 +8,37 @@ extension Hub {
     @discardableResult
     public func retryDue(limit: Int = 200) async throws -> Bool {
         try await self.countStart()
+        try await self.endOwed()
         if self.databaseClock.isDue { try await self.unit { try await self.databaseClock.note(in: $0) } }
         let due = try await self.storage.withTransaction(.snapshot) {
             try await $0.dueMemos(at: .cloud, time: self.databaseClock.age(in: $0), limit: limit)
         }
-        var (hasReleased, isResting) = (false, false)
+        var hasReleased = false
+        var resting: Set<String> = []
         for id in due {
-            guard let tried = try await self.tryAgain(id, by: .clock, isResting: &isResting) else { continue }
+            guard let tried = try await self.tryAgain(id, by: .clock, resting: &resting) else { continue }
             self.noteStep()
             hasReleased = hasReleased || tried.hasReleased
         }
-        if !isResting { try await self.endStart() }
+        if resting.isEmpty { try await self.endStart() }
         return due.count == limit || hasReleased
+    }
+
+    /// Takes back that records were begun with which this program lived through.
+    private func endOwed() async throws {
+        for name in self.loneWatch.owed.sorted() {
+            try await self.unit { try await $0.endAlone(name, by: self.loneWatch.owner) }
+            self.loneWatch.hasEnded(name)
+        }
+    }
+
+    /// Runs `body`, which looks at what other replicas have begun with, as a unit.
+    func watchingOthers<Result: Sendable>(_ body: (Storage.Transaction) async throws -> Result) async throws -> Result {
+        do { return try await self.unit(body) } catch {
+            // They could not end it either.
+            self.loneWatch.forget()
+            throw error
+        }
     }
 
     /// Writes down that this program has come up, before it does anything that may end it.
@@ -64,11 +83,12 @@ extension Hub {
     /// - Returns: How it stands afterwards; nil if somebody else is trying it, or its type is stopped.
     @discardableResult
     func retry(_ id: Int64, by retrier: Retrier) async throws -> Outcome? {
-        var isResting = false
-        return try await self.tryAgain(id, by: retrier, isResting: &isResting)?.outcome
+        var resting: Set<String> = []
+        return try await self.tryAgain(id, by: retrier, resting: &resting)?.outcome
     }
 
-    private func tryAgain(_ id: Int64, by retrier: Retrier, isResting: inout Bool) async throws -> Try? {
+    /// - Parameter resting: The lines, by their settings, of which nothing is begun with now.
+    private func tryAgain(_ id: Int64, by retrier: Retrier, resting: inout Set<String>) async throws -> Try? {
         // Which try this is, said before the unit: one that runs again after a commit of unknown outcome must not be the next.
         guard let memo = try await self.storage.withTransaction(.snapshot, { try await $0.memo(id) }) else { return nil }
         let tries = memo.tries
@@ -78,17 +98,18 @@ extension Hub {
             var lone: String?
             if retrier == .clock, blamed == nil, self.start.withLock({ $0.isCareful }) {
                 let name = SettingName.loneRetry(memo.line.sender, memo.line.type)
+                if resting.contains(name) { return nil }
                 switch try await self.beginAlone(memo, name) {
                 case .begin: lone = name
                 case .giveUp: blamed = .crashSuspect
                 case .rest:
-                    isResting = true
+                    resting.insert(name)
                     return nil
                 }
             }
             do {
                 let fault = blamed
-                let outcome = try await LoneTry.takingBack(lone, by: { name in try await self.unit { try await $0.endAlone(name) } }) {
+                let outcome = try await LoneTry.takingBack(lone, self.loneWatch, by: { name in try await self.unit { try await $0.endAlone(name) } }) {
                     try await self.unit { transaction in
                         let tried = try await self.retry(id, after: tries, by: retrier, blamed: fault, in: transaction)
                         try await transaction.endAlone(lone)
@@ -119,9 +140,10 @@ extension Hub {
 
     /// Commits that a record is tried again.
     private func beginAlone(_ memo: Memo, _ name: String) async throws -> LoneTry.Verdict {
-        let verdict = try await self.unit { transaction in
+        let verdict = try await self.watchingOthers { transaction in
             try await transaction.beginAlone(
-                name, epoch: memo.line.epoch, number: memo.number, age: self.databaseClock.age(in: transaction))
+                name, epoch: memo.line.epoch, number: memo.number, age: self.databaseClock.age(in: transaction), self.loneWatch,
+                at: self.environment.runningTime())
         }
         if verdict == .giveUp {
             self.logger.critical(

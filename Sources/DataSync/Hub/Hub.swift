@@ -19,6 +19,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
     let databaseClock: DatabaseClock
     private let retention = Mutex(Retention())
     let start = Mutex(Start())
+    let loneWatch: LoneWatch
     /// When each branch's row last said that it was seen, in running time.
     let seen = Mutex<[ServerID: Duration]>([:])
     private let ownSteps = Mutex<UInt64>(0)
@@ -38,6 +39,7 @@ public final class Hub<Storage: SyncStorage>: Sendable {
         self.limits = limits
         self.environment = environment
         self.databaseClock = DatabaseClock(self.environment)
+        self.loneWatch = LoneWatch(isSole: false, self.environment)
         self.logger = logger
     }
 

@@ -1,11 +1,26 @@
 extension SyncTransaction {
     /// Decides whether the record with this number is to be tried alone, and writes down that it is.
-    /// - Parameter name: Of the setting that holds what was begun with last in this line.
-    func beginAlone(_ name: String, epoch: Int32, number: Int64, age: Int64) async throws -> LoneTry.Verdict {
+    /// - Parameters:
+    ///   - name: Of the setting that holds what was begun with last in this line.
+    ///   - age: Of the database.
+    ///   - time: Running time of the process.
+    func beginAlone(
+        _ name: String, epoch: Int32, number: Int64, age: Int64, _ watch: LoneWatch, at time: Duration
+    ) async throws -> LoneTry.Verdict {
         let noted = try await self.setting(name).flatMap { LoneTry(text: $0) }
-        let verdict = LoneTry.verdict(epoch: epoch, number: number, noted: noted, age: age)
-        if case .begin(let next) = verdict { try await self.putSetting(name, next.text) }
+        let lease = noted.map { watch.lease($0, name, at: time) } ?? .zero
+        let verdict = LoneTry.verdict(epoch: epoch, number: number, noted: noted, age: age, by: watch.owner, lease: lease)
+        if case .begin(let next) = verdict {
+            watch.hasEnded(name)
+            try await self.putSetting(name, next.text)
+        }
         return verdict
+    }
+
+    /// Takes back that the process `owner` has begun in a line, unless another has since.
+    func endAlone(_ name: String, by owner: Int64) async throws {
+        guard let noted = try await self.setting(name).flatMap({ LoneTry(text: $0) }), noted.owner == owner else { return }
+        try await self.removeSetting(name)
     }
 
     /// Notes that a record which was begun with alone has got through, if one was.
@@ -27,13 +42,15 @@ extension LoneTry {
     /// too long it may be to blame for that, and stays.
     /// - Parameters:
     ///   - name: Of the setting that says so, which `body` removes where it succeeds; nil where no record was begun with.
+    ///   - watch: Learns where it could not be taken back.
     ///   - end: Removes it.
     static func takingBack<Result>(
-        _ name: String?, by end: (String) async throws -> Void, _ body: () async throws -> Result
+        _ name: String?, _ watch: LoneWatch, by end: (String) async throws -> Void, _ body: () async throws -> Result
     ) async throws -> Result {
         do { return try await body() } catch {
             guard let name, !(error is CancellationError) else { throw error }
             do { try await end(name) } catch let failure {
+                watch.owes(name)
                 // Whoever goes on after a setback must not find it begun with.
                 if error is ChunkSetback { throw failure }
             }

@@ -58,6 +58,8 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case poisonStopsBatch
     /// Where everything was refused alike, nothing of it is tried again.
     case suspectsNotTried
+    /// A record that another replica is at work on counts as one that has ended it.
+    case othersTryCounted
     /// A later record of an entity overtakes one that is parked at the cloud.
     case overtakesParked
     /// The origin of a record that died at the cloud keeps what it has.

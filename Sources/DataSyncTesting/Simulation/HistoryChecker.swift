@@ -99,8 +99,12 @@ public struct HistoryChecker: Sendable {
     private var refusals: [At<Int>: Int] = [:]
     /// By the server that refused it most often.
     private var mostRefusals: [Int: Int] = [:]
-    /// How often programs of a server were killed, or stood still.
-    private var ends: [ServerID: Int] = [:]
+    /// What was begun with alone, by the server and the line and the record in it.
+    private var loneTries: [At<LoneRecord>: (tries: Int, process: Int)] = [:]
+    /// Lines of a server in which something was.
+    private var loneLines: Set<At<String>> = []
+    /// Processes that did not go on with what they had begun with.
+    private var gone: Set<Int> = []
     private var memos: [Held: SimulatedMemo] = [:]
     private var log: [EntityID: [Place]] = [:]
     private var lastPlaces: [BusinessTypeID: Int64] = [:]
@@ -118,10 +122,15 @@ public struct HistoryChecker: Sendable {
     /// What applications of the branches changed and the cloud has not settled, as far as they know: by the row of the outbox.
     private var unsettled: [At<EntityID>: [Int64: SimulatedChange]] = [:]
     private var applied: Set<At<Int>> = []
+    /// The entities whose rows are there.
+    private var rows: Set<At<EntityID>> = []
+    /// Those of which applications have made a row where none was, and the cloud has not decided about it.
+    private var newRows: Set<At<EntityID>> = []
     private var open: [Quota: Int] = [:]
     /// Of whom a type has had records of which it was open whether they or the system are at fault.
     private var suspected: Set<Quota> = []
 
+    private struct LoneRecord: Hashable { var line: String; var epoch: Int32; var number: Int64 }
     private struct Located: Hashable { var type: BusinessTypeID; var place: Int64 }
     private struct Logged { var audience: Audience; var entity: EntityID; var token: Int; var isEcho: Bool }
     private struct Quota: Hashable { var at: ServerID; var sender: ServerID; var type: BusinessTypeID }
@@ -146,7 +155,13 @@ public struct HistoryChecker: Sendable {
         case .written(let server, let row, let change):
             self.changes[change.token] = (server, row, change)
             self.tokenOfRow[At(server: server, value: row)] = change.token
-            if server.isBranch { self.unsettled[At(server: server, value: change.entity), default: [:]][row] = change }
+            let entity = At(server: server, value: change.entity)
+            if server.isBranch { self.unsettled[entity, default: [:]][row] = change }
+            if change.isDeletion {
+                self.rows.remove(entity)
+            } else if self.rows.insert(entity).inserted {
+                self.newRows.insert(entity)
+            }
         case .numbered(let stream, let first, let count):
             let last = self.lastNumbers[stream] ?? 0
             if first != last + 1 { self.violate(.dense, "\(stream) goes from \(last) to \(first)") }
@@ -202,12 +217,16 @@ public struct HistoryChecker: Sendable {
         case .stopped(let branch, let type):
             // Where many are refused alike and none passes, nobody can tell.
             let isSuspect = self.suspected.contains(Quota(at: .cloud, sender: branch, type: type))
-            if !isSuspect, !self.broken.contains(At(server: .cloud, value: type)) {
+            // A replica leaves it alone while another may be at work on a record of it alone.
+            let isBegun = self.loneLines.contains(At(server: .cloud, value: "lone.\(branch).\(type)"))
+            if !isSuspect, !isBegun, !self.broken.contains(At(server: .cloud, value: type)) {
                 self.violate(.poisonIsolation, "type \(type) was stopped for \(branch), and nothing but records was at fault")
             }
         case .summed(let server, let sum): if sum != 0 { self.violate(.conservation, "the accounts at \(server) add up to \(sum)") }
-        case .fault(let what): self.take(fault: what)
-        case .failed, .readmitted: break
+        case .begunAlone(let server, let line, let epoch, let number, let tries, let process):
+            self.take(begunAlone: At(server: server, value: LoneRecord(line: line, epoch: epoch, number: number)), tries, by: process)
+        case .gone(let process): self.gone.insert(process)
+        case .failed, .readmitted, .fault: break
         }
     }
 
@@ -215,14 +234,18 @@ public struct HistoryChecker: Sendable {
         settled row: Int64, _ type: BusinessTypeID, _ synID: Int64, _ state: OutboxState, _ attempts: Int, _ reason: ReasonCode, at server: ServerID
     ) {
         guard let token = self.tokenOfRow[At(server: server, value: row)] else { return }
-        if state == .settled, let change = self.changes[token]?.change { self.unsettled[At(server: server, value: change.entity)]?[row] = nil }
+        if state == .settled, let change = self.changes[token]?.change {
+            let entity = At(server: server, value: change.entity)
+            self.unsettled[entity]?[row] = nil
+            self.newRows.remove(entity)
+        }
         if server.isBranch, state == .settled, reason == .applied,
             self.effects[At(server: .cloud, value: Number(stream: StreamID(origin: server, epoch: 1, type: type), synID: synID))] == nil
         {
             self.violate(.truthfulSettle, "row \(row) of \(server), change \(token), is settled as applied, and the cloud has not applied it")
         }
         let refusals = self.mostRefusals[token] ?? 0
-        if attempts > refusals, reason != .forbidden, !self.mayBeGivenUp(reason, at: .cloud) {
+        if attempts > refusals, reason != .forbidden, reason != .crashSuspect {
             self.violate(.notCounted, "row \(row) of \(server), change \(token), shows \(attempts) refusals of \(refusals)")
         }
     }
@@ -263,8 +286,15 @@ public struct HistoryChecker: Sendable {
         }
         let key = At(server: server, value: entity)
         self.applied.insert(At(server: server, value: token))
-        // To delete what is not there takes no lock, so that alone may have been committed after the look.
-        if isState, let own = self.unsettled[key]?.values.first(where: { !$0.isDeletion && $0.token != token }) {
+        // To delete what is not there takes no lock, so either may have been committed after the look: theirs, which is looked for, or
+        // ours, which has changed nothing.
+        let isDeletion = self.changes[token]?.change.isDeletion ?? false
+        let hasFoundNothing = isDeletion && self.newRows.contains(key)
+        if !hasFoundNothing {
+            if isDeletion { self.rows.remove(key) } else { self.rows.insert(key) }
+            self.newRows.remove(key)
+        }
+        if isState, !hasFoundNothing, let own = self.unsettled[key]?.values.first(where: { !$0.isDeletion && $0.token != token }) {
             self.violate(.entityOrder, "change \(token) of \(entity) is applied at \(server) over \(own.token), which the cloud has not decided about")
         }
         if server.isCloud {
@@ -276,16 +306,26 @@ public struct HistoryChecker: Sendable {
         }
     }
 
-    private mutating func take(fault what: String) {
-        let words = what.split(separator: " ")
-        guard words.count == 3, words[0] == "kill" || words[0] == "pause" else { return }
-        if words[1] == "hub" { self.ends[.cloud, default: 0] += 1 }
-        if words[1] == "agent", let branch = Int32(words[2]) { self.ends[ServerID(rawValue: branch), default: 0] += 1 }
+    /// A try counts where the process that began it is gone; at a branch also where another has taken its place.
+    private mutating func take(begunAlone record: At<LoneRecord>, _ tries: Int, by process: Int) {
+        if let last = self.loneTries[record], tries > last.tries, !self.isGone(last.process, from: record.server, since: process) {
+            self.violate(.notCounted, "process \(last.process) is still at work at \(record.server) on \(record.value), and counts as ended by it")
+        }
+        self.loneTries[record] = (tries, process)
+        self.loneLines.insert(At(server: record.server, value: record.value.line))
+        self.gone.remove(process)
     }
 
-    /// Whether a record may have been given up at `server` because its programs ended with it: three times before it is suspected, and three
-    /// times alone. Programs that are killed by chance can do that to a record which is not to blame.
-    private func mayBeGivenUp(_ reason: ReasonCode, at server: ServerID) -> Bool { reason == .crashSuspect && self.ends[server, default: 0] >= 6 }
+    private func isGone(_ process: Int, from server: ServerID, since other: Int? = nil) -> Bool {
+        self.gone.contains(process) || (server.isBranch && (other ?? self.agents[server]) != process)
+    }
+
+    /// Whether three processes one after the other have not come back from this record.
+    private func isGivenUp(_ memo: SimulatedMemo) -> Bool {
+        let record = LoneRecord(line: "lone.\(memo.line.sender).\(memo.line.type)", epoch: memo.line.epoch, number: memo.number)
+        guard memo.reason == .crashSuspect, let last = self.loneTries[At(server: memo.at, value: record)] else { return false }
+        return last.tries >= 3 && self.isGone(last.process, from: memo.at)
+    }
 
     private mutating func take(_ memo: SimulatedMemo) {
         let held = Held(at: memo.at, line: memo.line, number: memo.number)
@@ -301,7 +341,7 @@ public struct HistoryChecker: Sendable {
             self.violate(.bounded, "\(self.open[quota] ?? 0) records of \(memo.line.sender), type \(memo.line.type), wait at \(memo.at)")
         }
         let isAtOnce = [.tooBig, .damaged, .unsendable].contains(memo.reason)
-        if memo.attempts > (before?.attempts ?? 0) + 1, !self.mayBeGivenUp(memo.reason, at: memo.at) {
+        if memo.attempts > (before?.attempts ?? 0) + 1, !self.isGivenUp(memo) {
             self.violate(.deadMeansThree, "\(memo) was counted twice at once")
         }
         if memo.disposition == .suspect, memo.attempts > 0 { self.violate(.notCounted, "\(memo) is a suspect, and counted") }
@@ -357,7 +397,7 @@ public struct HistoryChecker: Sendable {
             if memo.disposition.isOpen { self.violate(.noLoss, "\(memo) is still open") }
             guard memo.attempts > 0, memo.reason != .forbidden, let token = numbers[Number(stream: memo.stream, synID: memo.synID)] else { continue }
             let refusals = self.refusals[At(server: memo.at, value: token)] ?? 0
-            if refusals < memo.attempts, !self.mayBeGivenUp(memo.reason, at: memo.at) {
+            if refusals < memo.attempts, memo.reason != .crashSuspect {
                 self.violate(.notCounted, "\(memo) was counted \(memo.attempts) times, refused \(refusals) times")
             }
         }

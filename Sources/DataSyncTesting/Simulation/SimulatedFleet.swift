@@ -613,16 +613,14 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         case 0...2:
             let machine = self.anyMachine(of: branch)
             guard let agent = machine.agent else { return }
-            self.log.fault("kill \(agent.name)")
-            agent.kill()
+            self.kill(agent)
             self.after(self.executor.random(Int64(1_000)...1_500_000)) {
                 if machine.agent === agent, !machine.isThrownAway { self.startAgent(of: machine) }
             }
         case 3...4:
             let index = self.executor.random(0...self.network.replicas.count - 1)
             let process = self.network.replicas[index].process
-            self.log.fault("kill \(process.name)")
-            process.kill()
+            self.kill(process)
             self.after(self.executor.random(Int64(1_000)...1_000_000)) {
                 if self.network.replicas[index].process === process { try? self.startReplica(index) }
             }
@@ -664,12 +662,23 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         }
     }
 
+    private func kill(_ process: SimulatedProcess) {
+        self.log.fault("kill \(process.name)")
+        process.kill()
+        self.log.append(.gone(process: process.number))
+    }
+
     private func pause(_ process: SimulatedProcess) {
         self.log.fault("pause \(process.name)")
         process.pause()
-        let time = self.executor.random(Int64(10_000)...(self.executor.random(0...3) == 0 ? 25_000_000 : 1_500_000))
+        let time = self.executor.random(Int64(10_000)...(self.executor.random(0...3) == 0 ? 45_000_000 : 1_500_000))
         // The database ends the transactions of a client that does not speak for long.
-        if time > 15_000_000 { self.executor.wake(after: 15_000_000) { self.allMachines.forEach { $0.database.disconnect(process) } } }
+        if time > 15_000_000 {
+            self.executor.wake(after: 15_000_000) {
+                self.allMachines.forEach { $0.database.disconnect(process) }
+                self.log.append(.gone(process: process.number))
+            }
+        }
         self.executor.wake(after: time) { process.resume() }
     }
 

@@ -7,6 +7,11 @@ extension SimulatedTransaction {
 
     public func putSetting(_ name: String, _ value: String) async throws {
         try await self.write([.setting(name)]) { try await $0.putSetting(name, value) }
+        guard name.hasPrefix("lone."), let lone = LoneTry(text: value) else { return }
+        let line = name.hasSuffix(".retry") ? String(name.dropLast(6)) : name
+        self.note(
+            .begunAlone(
+                at: self.database.server, line: line, epoch: lone.epoch, number: lone.number, tries: lone.tries, process: self.process.number))
     }
 
     public func settings(withPrefix prefix: String) async throws -> [String: String] {

@@ -40,6 +40,10 @@ public enum SimulationEvent: Hashable, Sendable {
     case summed(at: ServerID, Int)
     /// A unit went on after its database had refused a statement, and was committed.
     case committedAfterError(at: ServerID)
+    /// A process wrote down that it begins with one record alone.
+    case begunAlone(at: ServerID, line: String, epoch: Int32, number: Int64, tries: Int, process: Int)
+    /// A process was killed, or stood still for so long that its database took it for dead.
+    case gone(process: Int)
     /// A cycle of an agent failed, for what reason.
     case failed(branch: ServerID, String)
     /// Something was done to the fleet.

@@ -123,6 +123,23 @@ import Testing
         #expect(self.violated(self.good + self.another + [pulled]) == [.entityOrder])
     }
 
+    /// Branch 1's application has made the row meanwhile: a deletion that had found none does it no harm, and one that finds it does.
+    @Test(arguments: [false, true]) func aDeletionThatFindsAnUndecidedOwnRowIsFound(isThereBefore: Bool) {
+        let stream = StreamID(origin: 2, epoch: 1, type: 2)
+        func change(_ token: Int, isDeletion: Bool) -> SimulatedChange {
+            SimulatedChange(type: 2, scope: .cloud, key: "product:1", token: token, isDeletion: isDeletion)
+        }
+        let before: [SimulationEvent] = [
+            .written(at: 2, row: 1, change: change(5, isDeletion: false)), .applied(at: 1, stream: stream, synID: 1, entity: self.product, token: 5),
+        ]
+        let events: [SimulationEvent] = [
+            .written(at: 2, row: 2, change: change(6, isDeletion: true)),
+            .written(at: 1, row: 1, change: change(7, isDeletion: false)),
+            .applied(at: 1, stream: stream, synID: 2, entity: self.product, token: 6),
+        ]
+        #expect(self.violated((isThereBefore ? before : []) + events) == (isThereBefore ? [.entityOrder] : []))
+    }
+
     @Test func aRecordThatGivesWayToAnEarlierOneIsFound() {
         let passed = SimulationEvent.moved(at: 1, from: .cloud, epoch: 1, type: 2, number: 0, to: 2, session: nil)
         // Branch 1's own change has place 1: it does not prevail over place 2, whether or not the branch knows.
@@ -167,10 +184,28 @@ import Testing
 
     @Test func twoCountsAtOnceAreFound() { #expect(self.violated([self.memo(.parked, attempts: 1), self.memo(.dead, attempts: 3)]) == [.deadMeansThree]) }
 
-    @Test(arguments: [5, 6]) func aRecordThatIsGivenUpWhereNobodyEndedIsFound(ends: Int) {
-        let kills = (0..<ends).map { SimulationEvent.fault($0.isMultiple(of: 2) ? "kill hub 0" : "pause hub 1") } + [.fault("kill agent 1")]
+    private func begun(_ tries: Int, by process: Int, at server: ServerID = .cloud) -> SimulationEvent {
+        let sender: ServerID = server.isCloud ? 1 : .cloud
+        return .begunAlone(at: server, line: "lone.\(sender).6", epoch: 1, number: 1, tries: tries, process: process)
+    }
+
+    @Test func aRecordThatIsGivenUpWhereNobodyEndedIsFound() {
         let givenUp = self.memo(.dead, attempts: 3, reason: .crashSuspect)
-        #expect(self.violated(kills + [self.memo(.parked, attempts: 1), givenUp]) == (ends < 6 ? [.deadMeansThree] : []))
+        let ends = (1...3).flatMap { [self.begun($0, by: $0), .gone(process: $0)] }
+        #expect(self.violated(ends + [givenUp]) == [])
+        #expect(self.violated(ends.dropLast() + [givenUp]) == [.deadMeansThree])
+        #expect(self.violated(ends.dropLast(2) + [givenUp]) == [.deadMeansThree])
+        #expect(self.violated([givenUp]) == [.deadMeansThree])
+    }
+
+    @Test func aTryThatCountsThoughItsProcessIsThereIsFound() {
+        #expect(self.violated([self.begun(1, by: 1), self.begun(1, by: 2), .gone(process: 2), self.begun(2, by: 1)]) == [])
+        #expect(self.violated([self.begun(1, by: 1), self.begun(2, by: 2)]) == [.notCounted])
+        // Who came back has begun anew.
+        #expect(self.violated([.gone(process: 1), self.begun(1, by: 1), self.begun(2, by: 2)]) == [.notCounted])
+        // A branch has one agent at a time.
+        #expect(self.violated([self.begun(1, by: 1, at: 1), self.begun(2, by: 2, at: 1)]) == [])
+        #expect(self.violated([self.begun(1, by: 1, at: 1), self.begun(2, by: 1, at: 1)]) == [.notCounted])
     }
 
     @Test func aliveAfterThreeIsFound() {

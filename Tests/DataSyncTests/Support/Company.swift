@@ -75,10 +75,21 @@ struct Company: Sendable {
 
     /// Starts the cloud again, and all branches with it.
     mutating func startAll(cloudTypes: [ItemType] = ItemType.all) throws {
-        self.hub = try Hub(
-            storage: self.storage(.cloud), types: Self.handlers(cloudTypes, self.conduct(.cloud)), limits: self.limits,
-            environment: self.points.environment(self.time), logger: .silent)
+        try self.startCloud(types: cloudTypes)
         for branch in self.agents.keys { try self.start(branch) }
+    }
+
+    /// Starts the cloud again: those who talk to it go on.
+    mutating func startCloud(types: [ItemType] = ItemType.all) throws {
+        self.hub = try self.replica(types: types)
+        for (branch, link) in self.links { link.successor = InMemoryTransport(hub: self.hub, branch: branch) }
+    }
+
+    /// One more process over the cloud's database.
+    func replica(types: [ItemType] = ItemType.all) throws -> Hub<FaultyStorage> {
+        try Hub(
+            storage: self.storage(.cloud), types: Self.handlers(types, self.conduct(.cloud)), limits: self.limits,
+            environment: self.points.environment(self.time), logger: .silent)
     }
 
     func storage(_ server: ServerID) -> FaultyStorage { self.storages[server]! }

@@ -31,7 +31,13 @@ final class FaultyStorage: SyncStorage {
         if self.isDead.withLock({ $0 }) { throw FaultPlan.Crash() }
         try self.plan.pass(.transaction)
         let result: Result
-        do { result = try await self.base.withTransaction(access, body) } catch {
+        do {
+            result = try await self.base.withTransaction(access) { transaction in
+                let result = try await body(transaction)
+                if self.isGone { throw FaultPlan.Crash() }
+                return result
+            }
+        } catch {
             let hook = self.rollbackHook.withLock { hook -> Hook? in
                 defer { hook = nil }
                 return hook

@@ -3,9 +3,15 @@ import Synchronization
 
 /// A transport between which and the cloud things can go wrong. Every message goes through its JSON on the way.
 struct FaultyTransport: SyncTransport {
-    let base: InMemoryTransport<FaultyStorage>
+    let first: InMemoryTransport<FaultyStorage>
     let link: FaultyLink
     let plan: FaultPlan
+
+    init(base: InMemoryTransport<FaultyStorage>, link: FaultyLink, plan: FaultPlan) {
+        (self.first, self.link, self.plan) = (base, link, plan)
+    }
+
+    var base: InMemoryTransport<FaultyStorage> { self.link.successor ?? self.first }
 
     func open(_ request: OpenRequest) async throws -> OpenAnswer {
         try await self.carry(.open, request) { try await self.base.open($0) }
@@ -66,6 +72,7 @@ final class FaultyLink: Sendable {
         var calls: [Call: Int] = [:]
         var lastPush: PushRequest?
         var lastAcknowledgement: AcknowledgeRequest?
+        var successor: InMemoryTransport<FaultyStorage>?
     }
     private let state = Mutex(State())
 
@@ -74,6 +81,12 @@ final class FaultyLink: Sendable {
 
     /// Loses the answer to the next such call: the cloud has carried it out.
     func loseAnswer(to call: Call) { self.once(.after(call)) { throw DataSyncError(.peerUnreachable, operation: "test") } }
+
+    /// To whom it leads now, where that is not the process with which it began.
+    var successor: InMemoryTransport<FaultyStorage>? {
+        get { self.state.withLock { $0.successor } }
+        set { self.state.withLock { $0.successor = newValue } }
+    }
 
     /// What was pushed, and acknowledged, last: for a network that doubles it.
     var lastPush: PushRequest? {
