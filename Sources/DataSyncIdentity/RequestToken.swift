@@ -174,6 +174,10 @@ public final class BranchIdentity: Sendable {
         guard claims.id == id, claims.subject == "\(self.branch.rawValue)", claims.status == status, claims.digest == Digest.body(body) else {
             throw refuse("the answer belongs to another request, or was changed on its way")
         }
+        // What is counted from it must not overflow.
+        guard claims.time >= 0, StrictVerifier<AnswerClaims>.seconds.contains(claims.time / 1_000) else {
+            throw refuse("the answer names a time that no clock shows")
+        }
         self.cloudTime.withLock { $0 = claims.time }
         if let signer { await self.take([signer, claims.other.flatMap(MachinePublicKey.init(text:))].compactMap { $0 }, after: trusted) }
     }

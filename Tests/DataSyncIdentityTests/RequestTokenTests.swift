@@ -105,6 +105,19 @@ func aWrongClockIsPutRightByTheCloudsAnswer(seconds: Int64) async throws {
     #expect(try await pair.verify(again, request).branch == 7)
 }
 
+/// Who has the cloud's key can sign any time; a branch that took it over would end by counting from it.
+@Test(arguments: [Int64.max, .min, -1, 1 << 52])
+func aTimeThatIsNobodysIsNotTakenOver(time: Int64) async throws {
+    let pair = try Pair()
+    let (_, id) = try await pair.branch.sign(request)
+    let claims = AnswerClaims(id: id, issued: 1_700_000_000, expires: 1_700_000_060, subject: "7", status: 401, digest: Digest.body([]), time: time)
+    let signature = try await claims.sign(with: pair.cloudKey, keyID: KeyID(.cloud, pair.cloudKey.publicKey).text)
+    let error = await #expect(throws: DataSyncError.self) { try await pair.branch.verify(signature, status: 401, body: [], request: id) }
+    #expect(error?.code == .peerUnreachable)
+    #expect(pair.branch.adoptCloudTime() == 0)
+    _ = try await pair.branch.sign(request)
+}
+
 @Test func aWrongTokenOfAnotherTimeIsNotToldTheTime() async throws {
     let pair = try Pair(branchClock: -7_200)
     let (token, _) = try await pair.branch.sign(request)

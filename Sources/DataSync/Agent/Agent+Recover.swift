@@ -23,6 +23,11 @@ extension Agent {
     /// What was written here after the backup comes back from the cloud like another server's records, as far as it had been sent.
     /// Every step can be done again after a crash.
     func recoverStreams(_ answer: OpenAnswer, epoch: Int32) async throws {
+        // Each epoch between the two is asked about. Since a backup there was a restore or two.
+        guard Int64(answer.session.epoch) - Int64(epoch) <= Self.epochsMax else {
+            throw DataSyncError(
+                .peerInvalid, operation: "open", detail: "the cloud says that this branch has epoch \(answer.session.epoch); here it has \(epoch)")
+        }
         self.logger.critical(
             "this branch's database is an older copy: it was restored from a backup. Asking the cloud what was sent since",
             metadata: ["epoch": "\(epoch)", "cloud_epoch": "\(answer.session.epoch)"])
@@ -60,6 +65,9 @@ extension Agent {
                 metadata: ["type": "\(type)", "records": "\(count)"])
         }
     }
+
+    /// Most epochs that a backup may be behind.
+    private static var epochsMax: Int64 { 1_000 }
 
     /// A peer that has forgotten what it received, or sent, between the backup and now: nobody could tell what would be lost or doubled.
     private static var tooOld: DataSyncError {

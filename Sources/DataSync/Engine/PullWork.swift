@@ -63,6 +63,9 @@ struct PullWork: ReceivedWork {
             guard let cursor = cursors[run.type], let handler = types[run.type], ends[run.type] == nil else {
                 throw DataSyncError(.peerInvalid, operation: "pull", detail: "the answer has a type that was not asked for")
             }
+            guard run.position.number >= cursor.number else {
+                throw DataSyncError(.peerInvalid, operation: "pull", detail: "the log of a type was read backwards")
+            }
             var last = cursor.number
             for record in run.records {
                 guard record.record.type == run.type, record.logSeq > last, record.logSeq <= run.position.number else {

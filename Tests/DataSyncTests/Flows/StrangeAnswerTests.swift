@@ -59,12 +59,15 @@ import Testing
             func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
         }
         let company = try await Company(branches: [1])
+        try await company.write(Item(id: 9, text: "read before"), .points, at: .cloud)
+        try await company.settle()
         let (first, second) = (try Sample.log(.product, 1, place: 1), try Sample.log(.product, 2, place: 2))
         func position(_ number: Int64) -> Position { Position(number: number, fingerprint: .none) }
         let strange: [[PullRun]] = [
             [PullRun(type: 2, records: [second, first], position: position(2))], [PullRun(type: 2, records: [first, first], position: position(2))],
             [PullRun(type: 2, records: [first, second], position: position(1))], [PullRun(type: 3, records: [first], position: position(1))],
-            [PullRun(type: 99, records: [], position: position(1))],
+            [PullRun(type: 99, records: [], position: position(1))], [PullRun(type: 6, records: [], position: position(0))],
+            [PullRun(type: 6, records: [], position: position(-1))],
             [PullRun(type: 2, records: [first], position: position(1)), PullRun(type: 2, records: [second], position: position(2))],
         ]
         for runs in strange {
