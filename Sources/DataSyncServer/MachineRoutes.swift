@@ -26,6 +26,7 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     private let gate: WorkGate
     private let strangers = StrangerGate()
     private let keys = KeyCache()
+    private let firstLook = FirstLook()
     private let quota: Quota
     private let trustedProxies: TrustedProxies
     private let logger: Logger
@@ -227,13 +228,15 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     /// session, to open one or to name another key, is looked up at this moment.
     ///
     /// Whoever signs by a key that was a branch's when it was last looked up is no stranger, however long ago that was, and is looked up without
-    /// waiting for strangers; whoever only names such a key is refused without being looked up.
+    /// waiting for strangers; whoever only names such a key is refused without being looked up. A replica that has just started looks all branches up
+    /// at once, before it takes anybody for a stranger.
     private func authenticate(_ token: String?, path: String, from source: String) async throws -> (CloudIdentity.Proof, BranchKeys) {
         let now = self.environment.runningTime()
         for isKnown in [false, true] {
             var found: (keys: BranchKeys, isFresh: Bool)?
             let proof = try await self.identity.authenticate(token, method: "POST", path: path) { branch, thumbprint in
                 if let known = found, known.isFresh { return known.keys.key(thumbprint) }
+                if !isKnown { await self.firstLook.once { try await self.lookUpAll(at: now) } }
                 if isKnown {
                     found = try await self.lookUp(branch, at: now).map { ($0, true) }
                 } else if let remembered = self.keys.keys(of: branch), remembered.key(thumbprint) != nil {
@@ -252,15 +255,18 @@ public struct MachineRoutes<Storage: SyncStorage>: Sendable {
     /// The keys of a branch as the database has them.
     private func lookUp(_ branch: ServerID, at now: Duration) async throws -> BranchKeys? {
         let row = try await self.hub.storage.withTransaction(.snapshot) { try await $0.server(branch) }
-        guard let row, let present = row.publicKey.flatMap(MachinePublicKey.init(text:)) else {
+        guard let keys = row.flatMap({ BranchKeys($0, until: now + KeyCache.lifetime) }) else {
             self.keys.forget(branch)
             return nil
         }
-        let keys = BranchKeys(
-            present: present, next: row.nextKey.flatMap(MachinePublicKey.init(text:)), trusted: row.cloudKeys, session: row.session,
-            until: now + KeyCache.lifetime)
         self.keys.remember(keys, of: branch)
         return keys
+    }
+
+    private func lookUpAll(at now: Duration) async throws {
+        for row in try await self.hub.storage.withTransaction(.snapshot, { try await $0.servers() }).prefix(KeyCache.branchesMax) where row.id.isBranch {
+            if let keys = BranchKeys(row, until: now + KeyCache.lifetime) { self.keys.remember(keys, of: row.id) }
+        }
     }
 
     // MARK: - Answers
@@ -329,6 +335,16 @@ private struct BranchKeys: Sendable {
     /// In running time: looked up again after it.
     var until: Duration
 
+    /// Nil where the branch has not joined.
+    init?(_ row: ServerRow, until: Duration) {
+        guard let present = row.publicKey.flatMap(MachinePublicKey.init(text:)) else { return nil }
+        self.present = present
+        self.next = row.nextKey.flatMap(MachinePublicKey.init(text:))
+        self.trusted = row.cloudKeys
+        self.session = row.session
+        self.until = until
+    }
+
     func key(_ thumbprint: String) -> MachinePublicKey? { [self.present, self.next].lazy.compactMap { $0 }.first { $0.thumbprint == thumbprint } }
 }
 
@@ -337,17 +353,39 @@ private final class KeyCache: Sendable {
     private let keys = Mutex<[ServerID: BranchKeys]>([:])
     /// After this they are looked up again; until then, and after it, they tell a stranger's token from one that may be a branch's.
     static let lifetime: Duration = .seconds(5)
+    static let branchesMax = 10_000
 
     func keys(of branch: ServerID) -> BranchKeys? { self.keys.withLock { $0[branch] } }
 
     func remember(_ known: BranchKeys, of branch: ServerID) {
         self.keys.withLock { keys in
-            if keys.count >= 10_000 { keys.removeAll() }
+            if keys.count >= Self.branchesMax, keys[branch] == nil { keys.removeAll() }
             keys[branch] = known
         }
     }
 
     func forget(_ branch: ServerID) { self.keys.withLock { $0[branch] = nil } }
+}
+
+/// What is to be done once, before anything else; whoever comes meanwhile waits for it, though not for long. What fails is tried again by the next.
+private final class FirstLook: Sendable {
+    private let isDone = Atomic(false)
+    private let turn = AsyncSemaphore(1)
+
+    func once(_ body: () async throws -> Void) async {
+        guard !self.isDone.load(ordering: .relaxed) else { return }
+        let turn = self.turn
+        let isMine: Void? = try? await withTimeout(.seconds(2)) { try await turn.wait() }
+        guard isMine != nil else { return }
+        defer { turn.signal() }
+        guard !self.isDone.load(ordering: .relaxed) else { return }
+        do {
+            try await body()
+            self.isDone.store(true, ordering: .relaxed)
+        } catch {
+            // Then everybody is looked up one by one, which says so where the database is what is away.
+        }
+    }
 }
 
 /// The quotas of all branches in this process.

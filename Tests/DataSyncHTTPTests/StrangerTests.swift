@@ -44,6 +44,41 @@ import Testing
         }
     }
 
+    /// A replica that has met nobody yet: the first that comes is a stranger. Perhaps its database was away when somebody came before.
+    @Test(.timeLimit(.minutes(1)), arguments: [false, true]) func aFreshReplicaKnowsItsBranches(wasDatabaseAway: Bool) async throws {
+        let cloud = try await makeNoteCloud()
+        let branch = try await cloud.enrol(7)
+        let storage = cloud.hub.storage
+        // Opened at another replica.
+        let session = try await cloud.hub.open(Ask.open, from: 7).session
+        try await cloud.test { client async throws in
+            func ask(_ id: Int32) async throws -> String {
+                let stranger = try TestBranch(ServerID(rawValue: id), cloud: cloud.key)
+                return try await client.ask("/v1/open", Ask.open.body, token: try await stranger.token("/v1/open", Ask.open.body)).summary
+            }
+            if wasDatabaseAway {
+                storage.fail(with: DataSyncError(.storageUnavailable, operation: "test"))
+                #expect(try await ask(99) == "503 unavailable")
+                storage.fail(with: nil)
+            }
+            #expect(try await ask(100) == "401 unauthorized")
+            storage.hold()
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for id in 101...108 as ClosedRange<Int32> { group.addTask { try await ask(id) } }
+                for _ in 0..<2 { try await storage.waitForArrival() }
+                let body = Ask.pull(session).body
+                let token = try await branch.token("/v1/pull", body, session: session)
+                group.addTask { try await client.ask("/v1/pull", body, token: token).summary }
+                // The third at the database is the branch.
+                try await storage.waitForArrival()
+                storage.release()
+                var summaries: [String] = []
+                for try await summary in group { summaries.append(summary) }
+                #expect(summaries.sorted() == ["200 - signed"] + Array(repeating: "401 unauthorized", count: 8))
+            }
+        }
+    }
+
     /// Whoever names a key that is known, and does not have it, is refused without a question to the database.
     @Test(arguments: [Duration.zero, .seconds(600)])
     func whoOnlyNamesAKeyIsNotLookedUp(silence: Duration) async throws {
