@@ -514,7 +514,7 @@ extension TransportContract {
             _ = await task.result
             ended.signal()
         }
-        guard try await withTimeout(.seconds(60), { try await ended.wait() }) != nil else {
+        guard try await withTimeout(.seconds(600), { try await ended.wait() }) != nil else {
             Issue.record("a cancelled call did not end")
             return nil
         }

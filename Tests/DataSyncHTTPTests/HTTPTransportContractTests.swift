@@ -10,7 +10,7 @@ func http(_ testCase: TransportContract<HTTPTransport>.Case) async throws {
         let cloud = try TestCloud(hub)
         let identity = try await cloud.enrol(branch).identity
         try await cloud.serve { port async throws in
-            try await body(HTTPTransport(cloud: try CloudEndpoint("http://127.0.0.1:\(port)"), identity: identity))
+            try await body(HTTPTransport(cloud: try CloudEndpoint("http://127.0.0.1:\(port)"), identity: identity, limits: .patient))
         }
     }.run(testCase)
 }
@@ -18,7 +18,7 @@ func http(_ testCase: TransportContract<HTTPTransport>.Case) async throws {
 /// As to a cloud on another machine that spares itself the compressing.
 @Test(arguments: [TransportContract<HTTPTransport>.Case.recordsArriveByteForByte, .largeRecordsArriveByteForByte, .aFullBatchArrives])
 func httpWithoutCompression(_ testCase: TransportContract<HTTPTransport>.Case) async throws {
-    var limits = HTTPLimits()
+    var limits = HTTPLimits.patient
     limits.isCompressing = false
     let plain = limits
     try await TransportContract<HTTPTransport> { hub, branch, body in

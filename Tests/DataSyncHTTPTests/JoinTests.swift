@@ -31,7 +31,7 @@ private func joining(
         #expect(joined.cloudKey == cloud.key.publicKey)
         #expect(joined.answer.cloudPublicKey == cloud.key.publicKey.text)
         let identity = BranchIdentity(branch: 7, key: key, cloudKey: joined.cloudKey)
-        #expect(try await HTTPTransport(cloud: endpoint, identity: identity).open(Ask.open).session.number == 1)
+        #expect(try await HTTPTransport(cloud: endpoint, identity: identity, limits: .patient).open(Ask.open).session.number == 1)
         // The secret is nowhere but on the paper.
         let secret = try JoinToken(text: printed).secret.revealed
         let row = try await cloud.hub.storage.withTransaction(.snapshot) { try await $0.server(7) }
@@ -53,7 +53,7 @@ private func joining(
         #expect(error?.code == .unauthorized)
         // The one that was first is not disturbed.
         let identity = BranchIdentity(branch: 7, key: key, cloudKey: cloud.key.publicKey)
-        _ = try await HTTPTransport(cloud: endpoint, identity: identity).open(Ask.open)
+        _ = try await HTTPTransport(cloud: endpoint, identity: identity, limits: .patient).open(Ask.open)
     }
 }
 

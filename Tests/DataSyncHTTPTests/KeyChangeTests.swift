@@ -194,19 +194,21 @@ func theOldKeyDoesNotGetIntoTheNewKeysSession(how: String) async throws {
     let identity = BranchIdentity(branch: 7, key: old.key, cloudKey: cloud.key.publicKey) { box.key }
     try await cloud.serve { port async throws in
         let endpoint = try CloudEndpoint("http://127.0.0.1:\(port)")
-        let transport = HTTPTransport(cloud: endpoint, identity: identity)
+        let transport = HTTPTransport(cloud: endpoint, identity: identity, limits: .patient)
         _ = try await transport.open(Ask.open)
-        try await HTTPTransport(cloud: endpoint, identity: old.identity).offer(new)
+        try await HTTPTransport(cloud: endpoint, identity: old.identity, limits: .patient).offer(new)
         box.key = new
         // Still good, so it is still used.
         _ = try await transport.open(Ask.open)
         #expect(try await cloud.row().publicKey == old.key.publicKey.text)
-        try await HTTPTransport(cloud: endpoint, identity: BranchIdentity(branch: 7, key: new, cloudKey: cloud.key.publicKey)).offer(new)
+        let successor = BranchIdentity(branch: 7, key: new, cloudKey: cloud.key.publicKey)
+        try await HTTPTransport(cloud: endpoint, identity: successor, limits: .patient).offer(new)
         #expect(try await cloud.row().publicKey == new.publicKey.text)
         let session = try await transport.open(Ask.open).session
         _ = try await transport.push(Ask.push(session, ["a"]))
         // Whose key is nobody's any more, and finds no other, is told so.
-        let error = await #expect(throws: DataSyncError.self) { _ = try await HTTPTransport(cloud: endpoint, identity: old.identity).open(Ask.open) }
+        let former = HTTPTransport(cloud: endpoint, identity: old.identity, limits: .patient)
+        let error = await #expect(throws: DataSyncError.self) { _ = try await former.open(Ask.open) }
         #expect(error?.code == .peerUnreachable)
     }
     #expect(try await cloud.effects() == ["1": "1"])
@@ -271,10 +273,10 @@ private final class KeptKey: Sendable {
             .add(to: router.group("datasync"))
         let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
         let application = try HTTPServer.make(
-            router: router, at: ListenAddress(host: "127.0.0.1", port: 0), tls: nil, limits: ServerLimits(), logger: cloud.log.logger
+            router: router, at: ListenAddress(host: "127.0.0.1", port: 0), tls: nil, limits: .patient, logger: cloud.log.logger
         ) { continuation.yield($0) }
         try await serving(application, ports) { port in
-            let transport = HTTPTransport(cloud: try CloudEndpoint("http://127.0.0.1:\(port)"), identity: branch.identity)
+            let transport = HTTPTransport(cloud: try CloudEndpoint("http://127.0.0.1:\(port)"), identity: branch.identity, limits: .patient)
             for _ in 0..<count { _ = try await transport.open(Ask.open) }
         }
     }

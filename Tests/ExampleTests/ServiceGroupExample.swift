@@ -40,7 +40,7 @@ struct WatchedSaleType: RecordHandler {
     }
 }
 
-@Test(.timeLimit(.minutes(1)))
+@Test(.timeLimit(.minutes(30)))
 func anAgentWorksInTheServiceGroupOfItsHostAndFinishesItsBatchWhenTheGroupIsShutDown() async throws {
     let (branch, cloud) = (try await Shop.stocked(10), try await Shop.stocked(100))
     for shop in [branch, cloud] { try await shop.know(7, "Market Street") }
@@ -73,7 +73,7 @@ func anAgentWorksInTheServiceGroupOfItsHostAndFinishesItsBatchWhenTheGroupIsShut
     #expect(agent.health.failures == 0)
 }
 
-@Test(.timeLimit(.minutes(1)))
+@Test(.timeLimit(.minutes(30)))
 func aSecondAgentOnTheDatabaseIsRefusedAndEndsItsGroup() async throws {
     let branch = try await Shop.stocked(1)
     try await branch.know(7, "Market Street")

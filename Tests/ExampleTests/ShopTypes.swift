@@ -74,7 +74,7 @@ struct Shop {
         let folder = FileManager.default.temporaryDirectory.appending(path: "datasync-examples")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         self.path = folder.appending(path: "\(UUID()).sqlite").path
-        self.storage = SQLStorage(SQLiteDatabase(path: self.path), connectionsMax: 4)
+        self.storage = SQLStorage(SQLiteDatabase(path: self.path), connectionsMax: 4, waitMax: .seconds(600))
         try await self.storage.migrate()
         try await self.storage.withTransaction {
             _ = try await $0.execute(

@@ -63,12 +63,12 @@ struct FakeCloud: Sendable {
         }
         let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
         let application = try HTTPServer.make(
-            router: router, at: ListenAddress(host: "127.0.0.1", port: 0), tls: nil, limits: ServerLimits(),
+            router: router, at: ListenAddress(host: "127.0.0.1", port: 0), tls: nil, limits: .patient,
             logger: LogLines().logger, listening: { continuation.yield($0) })
         try await serving(application, ports, body)
     }
 
-    func transport(_ port: Int, _ limits: HTTPLimits = HTTPLimits()) throws -> HTTPTransport {
+    func transport(_ port: Int, _ limits: HTTPLimits = .patient) throws -> HTTPTransport {
         HTTPTransport(cloud: try CloudEndpoint("http://127.0.0.1:\(port)"), identity: self.branch.identity, limits: limits)
     }
 

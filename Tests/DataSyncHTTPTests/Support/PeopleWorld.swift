@@ -35,7 +35,8 @@ struct PeopleWorld: Sendable {
     /// - Parameters:
     ///   - cost: Of a password, in powers of two.
     ///   - hasKeyFile: Whether the cloud's key lies in a file: to write one waits for the disk.
-    init(cost: Int = 2, hasKeyFile: Bool = false) async throws {
+    ///   - environment: Of the operators' logins.
+    init(cost: Int = 2, hasKeyFile: Bool = false, environment: SyncEnvironment = .system) async throws {
         self.cloud = try await makeNoteCloud()
         self.local = InMemoryStorage()
         self.hasher = PasswordHasher(cost: PasswordCost(logRounds: cost))
@@ -43,8 +44,8 @@ struct PeopleWorld: Sendable {
         if hasKeyFile { try self.cloud.key.write(to: self.keyFile) }
         // The same key in all rings: what tells the sets apart is not that.
         self.operators = PeopleLogin(
-            register: PeopleRegister(storage: self.cloud.hub.storage, hasher: self.hasher), authority: TokenAuthority(key: self.cloud.key),
-            logger: self.cloud.log.logger)
+            register: PeopleRegister(storage: self.cloud.hub.storage, hasher: self.hasher, environment: environment),
+            authority: TokenAuthority(key: self.cloud.key), logger: self.cloud.log.logger)
         self.staff = PeopleLogin(
             register: PeopleRegister(storage: self.local, hasher: self.hasher), authority: TokenAuthority(key: self.cloud.key),
             logger: self.cloud.log.logger)

@@ -142,14 +142,14 @@ final class RawConnection: Sendable {
     func close() async { try? await self.channel.close() }
 
     /// Waits until the other side has closed.
-    /// - Returns: Whether it did, within a time that is long for a server on this machine.
+    /// - Returns: Whether it did, within a time that is only there to end a hang.
     func waitUntilClosed() async throws -> Bool { try await self.wait { !self.isOpen } }
 
     func wait(for text: String) async throws -> Bool { try await self.wait { self.text.contains(text) } }
 
     private func wait(until isTrue: @escaping @Sendable () -> Bool) async throws -> Bool {
         let received = self.received
-        let isDone = try await withTimeout(.seconds(60)) {
+        let isDone = try await withTimeout(.seconds(600)) {
             while !isTrue() { try await received.arrivals.wait() }
             return true
         }

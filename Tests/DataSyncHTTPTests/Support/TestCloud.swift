@@ -11,7 +11,7 @@ import Testing
 struct TestCloud<Storage: SyncStorage>: Sendable {
     let hub: Hub<Storage>
     let key: MachineKey
-    var limits = ServerLimits()
+    var limits = ServerLimits.patient
     var environment = SyncEnvironment.system
     var trustedProxies: Set<String> = []
     /// Whose connections are not counted.
