@@ -13,7 +13,10 @@ enum MySQLServer {
     static let hint: Comment = "DATASYNC_TEST_MYSQL_SOCKET is not set: Scripts/test starts a private MariaDB and sets it"
 
     static func configuration(database: String) -> MySQLConfiguration {
-        MySQLConfiguration(socket: Self.socket, user: "root", database: database)
+        var configuration = MySQLConfiguration(socket: Self.socket, user: "root", database: database)
+        // That the machine is busy is not what these tests are about.
+        (configuration.connectTimeout, configuration.answerTimeout) = (.seconds(600), .seconds(600))
+        return configuration
     }
 
     /// Makes an empty database of its own.
@@ -27,7 +30,7 @@ enum MySQLServer {
 }
 
 func makeMySQLStorage() async throws -> SQLStorage {
-    let storage = SQLStorage(MySQLDatabase(try await MySQLServer.makeDatabase()))
+    let storage = SQLStorage(MySQLDatabase(try await MySQLServer.makeDatabase()), waitMax: .seconds(600))
     try await storage.migrate()
     return storage
 }

@@ -118,10 +118,7 @@ struct KeepingCompany: Sendable {
 
     /// Returns when `condition` holds of the branch and the cloud: their services work towards it meanwhile.
     func until(_ condition: (Kept, Kept) -> Bool, _ location: SourceLocation = #_sourceLocation) async throws {
-        for _ in 0..<3_000 {
-            if condition(try await self.kept(at: .branch), try await self.kept(at: .cloud)) { return }
-            await Task.yield()
-        }
+        if try await asking({ condition(try await self.kept(at: .branch), try await self.kept(at: .cloud)) }) { return }
         Issue.record("it does not come to that: \(try await self.kept(at: .branch)), \(try await self.kept(at: .cloud))", sourceLocation: location)
     }
 

@@ -56,7 +56,7 @@ private struct RecordingConnection: SQLConnection {
     private func statements(_ kind: TestDatabase) async throws -> (statements: [String], bench: Bench) {
         let log = StatementLog()
         let makeStorage = { @Sendable () async throws -> SQLStorage in
-            let storage = SQLStorage(RecordingDatabase(base: try await kind.make(), log: log), connectionsMax: 4, waitMax: .seconds(30))
+            let storage = SQLStorage(RecordingDatabase(base: try await kind.make(), log: log), connectionsMax: 4, waitMax: .seconds(600))
             try await storage.migrate()
             return storage
         }
@@ -64,7 +64,7 @@ private struct RecordingConnection: SQLConnection {
         for testCase in PeopleContract<SQLStorage>.Case.allCases { try await PeopleContract(makeStorage: makeStorage).run(testCase) }
         let bench = try await Bench(kind, isMigrated: true)
         try await Shop.create(in: bench)
-        let storage = SQLStorage(RecordingDatabase(base: bench.database, log: log), connectionsMax: 4, waitMax: .seconds(30))
+        let storage = SQLStorage(RecordingDatabase(base: bench.database, log: log), connectionsMax: 4, waitMax: .seconds(600))
         for (mapping, key, upsert) in [
             (Shop.memberMapping, "member:1", Shop.member(1)), (Shop.orderMapping, "order:1", Shop.order(1, lines: [Shop.line(1, 1)])),
         ] {

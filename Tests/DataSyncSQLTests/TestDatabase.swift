@@ -23,7 +23,10 @@ enum TestDatabase: String, CaseIterable, Sendable, CustomTestStringConvertible {
     var testDescription: String { self.rawValue }
 
     static func configuration(database: String) -> MySQLConfiguration {
-        MySQLConfiguration(socket: Self.socket, user: "root", database: database)
+        var configuration = MySQLConfiguration(socket: Self.socket, user: "root", database: database)
+        // That the machine is busy is not what these tests are about.
+        (configuration.connectTimeout, configuration.answerTimeout) = (.seconds(600), .seconds(600))
+        return configuration
     }
 
     /// A fresh, empty database of this kind.
@@ -40,6 +43,17 @@ enum TestDatabase: String, CaseIterable, Sendable, CustomTestStringConvertible {
         let database = MySQLDatabase(Self.configuration(database: name))
         return self == .mariadb ? database : MySQLStatementsDatabase(base: database)
     }
+}
+
+/// Asks until it is so, where there is nothing to be told by. The time is only there to end a hang.
+/// - Returns: Whether it came to that.
+func asking(_ condition: () async throws -> Bool) async throws -> Bool {
+    let start = ContinuousClock.now
+    while start.duration(to: .now) < .seconds(600) {
+        if try await condition() { return true }
+        await Task.yield()
+    }
+    return false
 }
 
 /// Without a server two thirds of this folder's arguments are missing; this line says so in the list of tests.
@@ -67,17 +81,39 @@ struct MySQLStatementsDatabase: SQLDatabase {
     func takeLease() async throws -> any StorageLease { try await self.base.takeLease() }
 }
 
+/// A server that never gives up a session that waits, or lets others wait: for tests in which one does until the test has seen it.
+private struct PatientDatabase: SQLDatabase {
+    let base: any SQLDatabase
+
+    var name: String { self.base.name }
+    var writersMax: Int { self.base.writersMax }
+    var idleMax: Duration { self.base.idleMax }
+
+    func connect() async throws -> any SQLConnection {
+        let connection = try await self.base.connect()
+        for assignment in ["idle_transaction_timeout = 0", "max_statement_time = 0", "innodb_lock_wait_timeout = 600"] {
+            _ = try await connection.execute(Bench.mark("set session \(assignment)"), [])
+        }
+        return connection
+    }
+
+    func takeLease() async throws -> any StorageLease { try await self.base.takeLease() }
+}
+
 /// A storage on a database of its own, with what tests ask of it.
 struct Bench: Sendable {
     let kind: TestDatabase
     let database: any SQLDatabase
     let storage: SQLStorage
 
-    /// - Parameter isMigrated: Whether it has DataSync's tables.
-    init(_ kind: TestDatabase, isMigrated: Bool = false) async throws {
+    /// - Parameters:
+    ///   - isMigrated: Whether it has DataSync's tables.
+    ///   - isPatient: Whether sessions wait for locks, and idle in transactions, for as long as it takes. Not on SQLite.
+    init(_ kind: TestDatabase, isMigrated: Bool = false, isPatient: Bool = false) async throws {
         self.kind = kind
-        self.database = try await kind.make()
-        self.storage = SQLStorage(self.database, connectionsMax: 4, waitMax: .seconds(30))
+        let database = try await kind.make()
+        self.database = isPatient ? PatientDatabase(base: database) : database
+        self.storage = SQLStorage(self.database, connectionsMax: 4, waitMax: .seconds(600))
         if isMigrated { try await self.storage.migrate() }
     }
 

@@ -24,7 +24,7 @@ struct WriterCompany: Sendable {
         let types: [any RecordHandler<SQLTransaction>]
 
         init() async throws {
-            let bench = try await Bench(.mariadb, isMigrated: true)
+            let bench = try await Bench(.mariadb, isMigrated: true, isPatient: true)
             try await bench.run(
                 "create table product (id bigint not null primary key, name varchar(80) not null)",
                 "create table label (id bigint not null primary key, name varchar(80))")
@@ -177,9 +177,7 @@ struct WriterCompany: Sendable {
     /// Returns when a statement in the database of `server` waits for a row that somebody else has locked.
     func untilSomebodyWaits(at server: ServerID) async throws {
         try await self.withWriter(at: server) { writer in
-            for _ in 0..<20_000 {
-                if try await writer.seesSomebodyWait() { return }
-            }
+            if try await asking({ try await writer.seesSomebodyWait() }) { return }
             throw DataSyncError(.invalidState, operation: "test", detail: "nobody waits for a lock")
         }
     }

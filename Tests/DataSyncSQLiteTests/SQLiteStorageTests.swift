@@ -9,7 +9,7 @@ import Testing
 func makeSQLiteStorage() async throws -> SQLStorage {
     let folder = FileManager.default.temporaryDirectory.appending(path: "datasync-tests")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    let storage = SQLStorage(SQLiteDatabase(path: folder.appending(path: "\(UUID()).sqlite").path), connectionsMax: 4, waitMax: .seconds(30))
+    let storage = SQLStorage(SQLiteDatabase(path: folder.appending(path: "\(UUID()).sqlite").path), connectionsMax: 4, waitMax: .seconds(600))
     try await storage.migrate()
     return storage
 }
@@ -20,7 +20,7 @@ private func mode(_ path: String) throws -> Int {
 
 @Test func aNewFileIsForItsUserAlone() async throws {
     let path = FileManager.default.temporaryDirectory.appending(path: "datasync-\(UUID()).sqlite").path
-    let storage = SQLStorage(SQLiteDatabase(path: path), connectionsMax: 2, waitMax: .seconds(30))
+    let storage = SQLStorage(SQLiteDatabase(path: path), connectionsMax: 2, waitMax: .seconds(600))
     try await storage.migrate()
     #expect(try mode(path) == 0o600)
     #expect(try mode(path + "-wal") == 0o600)
@@ -28,7 +28,7 @@ private func mode(_ path: String) throws -> Int {
     try FileManager.default.setAttributes([.posixPermissions: 0o660], ofItemAtPath: path)
     try await storage.withTransaction { try await $0.putSetting("a", "1") }
     await storage.close()
-    let again = SQLStorage(SQLiteDatabase(path: path), connectionsMax: 2, waitMax: .seconds(30))
+    let again = SQLStorage(SQLiteDatabase(path: path), connectionsMax: 2, waitMax: .seconds(600))
     #expect(try await again.withTransaction { try await $0.setting("a") } == "1")
     #expect(try mode(path) == 0o660)
     await again.close()
