@@ -127,7 +127,7 @@ struct Applications: Sendable {
                 guard try await site.storage.withTransaction(.snapshot, { try await $0.query(done).isEmpty }) else { return }
                 return try await work()
             } catch {
-                guard start.seconds < 180 else { throw error }
+                guard start.seconds < 1_800 else { throw error }
                 try await Task.sleep(for: .milliseconds(100))
             }
         }

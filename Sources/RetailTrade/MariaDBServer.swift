@@ -48,7 +48,7 @@ public final class MariaDBServer: @unchecked Sendable {  // used by one task, or
         try process.run()
         self.process = process
         let start = ContinuousClock.now
-        while start.seconds < 60, process.isRunning {
+        while start.seconds < 600, process.isRunning {
             let ping = try CommandResult.of(
                 "/usr/bin/env", ["mariadb-admin", "--no-defaults", "--socket=\(self.socket)", "-u", "root", "ping"], in: self.folder)
             if ping.status == 0 { return }

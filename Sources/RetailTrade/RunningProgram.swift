@@ -68,7 +68,7 @@ public final class RunningProgram {
 
     /// Waits until it has ended by itself.
     /// - Returns: The signal that ended it, or what it exited with.
-    public func end(within seconds: Double) async throws -> ProgramEnd {
+    public func end(within seconds: Double = 600) async throws -> ProgramEnd {
         let start = ContinuousClock.now
         while self.process.isRunning {
             guard start.seconds < seconds else { throw TradeError("after \(Int(seconds)) s the program has not ended: \(self.logText.suffix(2_000))") }
@@ -94,7 +94,7 @@ public final class RunningProgram {
     /// Waits for the line that says ready.
     /// - Returns: The members of the line, which must be written with `log.format: json`.
     @discardableResult
-    public func waitUntilReady(within seconds: Double = 60) throws -> [String: Any] {
+    public func waitUntilReady(within seconds: Double = 600) throws -> [String: Any] {
         while self.process.isRunning, self.started.seconds < seconds {
             for line in self.logText.split(separator: "\n") where line.contains("\"message\":\"ready\"") {
                 if self.startMilliseconds == 0 { self.startMilliseconds = self.started.seconds * 1_000 }

@@ -137,9 +137,9 @@ final class CrashWalk: Sendable {
         let start = ContinuousClock.now
         var restart = start
         while program.isRunning {
-            guard start.seconds < 60 else {
+            guard start.seconds < 600 else {
                 throw TradeError(
-                    "\(point.rawValue):\(pass) was not passed at site \(site.id) within a minute; \(try await self.company.unrest() ?? "all is at rest"); "
+                    "\(point.rawValue):\(pass) was not passed at site \(site.id) within ten minutes; \(try await self.company.unrest() ?? "all is at rest"); "
                         + "its log ends: \(program.logText.suffix(2_000))")
             }
             // A session is opened when an agent begins.
@@ -152,7 +152,7 @@ final class CrashWalk: Sendable {
             try await self.cause(point, at: site, times: pass)
             try await Task.sleep(for: .milliseconds(5))
         }
-        let end = try await program.end(within: 1)
+        let end = try await program.end()
         guard end == .signal(SIGKILL) else {
             throw TradeError("\(point.rawValue):\(pass): the program of site \(site.id) ended by \(end): \(program.logText.suffix(2_000))")
         }
@@ -175,7 +175,7 @@ final class CrashWalk: Sendable {
         guard try await !suspects().isEmpty else { return }
         try site.start(environment: Self.quickly)
         let start = ContinuousClock.now
-        while try await !suspects().isEmpty, start.seconds < 5 { try await Task.sleep(for: .milliseconds(10)) }
+        while try await !suspects().isEmpty, start.seconds < 20 { try await Task.sleep(for: .milliseconds(10)) }
         site.kill()
         let left = try await suspects()
         self.outdated.withLock { $0.formUnion(left) }
@@ -203,7 +203,7 @@ final class CrashWalk: Sendable {
     private func eventually(_ what: String, by cause: (() async throws -> Void)? = nil, _ condition: () async throws -> Bool) async throws {
         let start = ContinuousClock.now
         while !(try await condition()) {
-            guard start.seconds < 60 else { throw TradeError("after a minute not yet: \(what)") }
+            guard start.seconds < 600 else { throw TradeError("after ten minutes not yet: \(what)") }
             try await cause?()
             try await Task.sleep(for: .milliseconds(10))
         }
@@ -255,13 +255,13 @@ final class CrashWalk: Sendable {
         let sites = self.company.branches + [self.company.cloud]
         for site in sites where site.program?.isRunning != true { try site.start(environment: Self.quickly) }
         try await self.trade.end()
-        try await self.company.settle(within: 120)
+        try await self.company.settle(within: 1_200)
         // That asks for what is above the frontier only.
         for site in sites {
             try await self.eventually("site \(site.id) has settled its late rows") {
                 try await site.count("select count(*) from sync_data where state = 0") == 0
             }
         }
-        try await self.company.settle(within: 120)
+        try await self.company.settle(within: 1_200)
     }
 }

@@ -146,8 +146,8 @@ struct Desk {
         }
     }
 
-    /// Asks again until the answer is there, or fails after a while.
-    func eventually(_ what: String, within seconds: Double = 30, _ condition: () async throws -> Bool) async throws {
+    /// Asks again until the answer is there, or fails after a time that is only there to end a hang.
+    func eventually(_ what: String, within seconds: Double = 600, _ condition: () async throws -> Bool) async throws {
         let start = ContinuousClock.now
         while !(try await condition()) {
             guard start.seconds < seconds else { throw TradeError("after \(Int(seconds)) s not yet: \(what)") }

@@ -51,7 +51,7 @@ struct JoinWalk {
             let cloud = try self.desk.serve(["CRASH_AT": "\(point.rawValue):1"])
             let join = try self.desk.run(.local, "join", input: token)
             guard join.status == 69 else { throw TradeError("a cloud that is gone lets a branch join: \(join.status) \(join.complaints)") }
-            guard try await cloud.end(within: 30) == .signal(SIGKILL) else { throw TradeError("\(point.rawValue) was not reached") }
+            guard try await cloud.end() == .signal(SIGKILL) else { throw TradeError("\(point.rawValue) was not reached") }
             self.hits[point, default: 0] += 1
         }
         let cloud = try self.desk.serve()

@@ -73,7 +73,7 @@ private struct Office {
     init(in folder: URL) async throws { self.desk = try await Desk(in: folder) }
 
     func syncUntilTheNewerKeyIsKnown() async throws {
-        try await self.desk.eventually("the branch knows the cloud's next key", within: 60) {
+        try await self.desk.eventually("the branch knows the cloud's next key") {
             try self.desk.succeed(.local, "sync")
             return try self.desk.succeed(.cloud, "key", "show").output.contains("every active branch knows the newer key")
         }

@@ -39,7 +39,7 @@ struct KeyWalk {
             let dying = try self.desk.serve(["CRASH_AT": "\(point.rawValue):1"])
             let rotation = try self.desk.run(.local, "key", "rotate")
             guard rotation.status == 69 else { throw TradeError("\(point.rawValue): the rotation ended with \(rotation.status): \(rotation.complaints)") }
-            guard try await dying.end(within: 30) == .signal(SIGKILL) else { throw TradeError("\(point.rawValue) was not reached") }
+            guard try await dying.end() == .signal(SIGKILL) else { throw TradeError("\(point.rawValue) was not reached") }
             self.hits[point, default: 0] += 1
             cloud = try self.desk.serve([:])
             try await self.sync()
@@ -81,7 +81,7 @@ struct KeyWalk {
     private mutating func syncUntilTheNewerKeyIsKnown() async throws {
         let start = ContinuousClock.now
         while try !self.desk.run(.cloud, "key", "show").output.contains("every active branch knows the newer key") {
-            guard start.seconds < 60 else { throw TradeError("the branch does not hear of the cloud's next key") }
+            guard start.seconds < 600 else { throw TradeError("the branch does not hear of the cloud's next key") }
             try await self.sync()
         }
     }

@@ -78,7 +78,7 @@ extension WithPrograms {
                 defer { cloud.stop() }
                 try await self.sell(500, at: desk)
                 let agent = try desk.start(.local, "run", environment: ["TERM_AT": "\(CrashPoint.pushUnderWay.rawValue):3"])
-                #expect(try await agent.end(within: 20) == .exit(0))
+                #expect(try await agent.end() == .exit(0))
                 #expect(agent.logText.contains("\"message\":\"stopped\""))
                 // What was on its way is settled, and nothing new was sent.
                 let arrived = try await self.arrived(desk)
@@ -97,7 +97,7 @@ extension WithPrograms {
                 try cloud.waitUntilReady()
                 try await self.sell(20, at: desk)
                 _ = try desk.run(.local, "sync")
-                #expect(try await cloud.end(within: 20) == .exit(0))
+                #expect(try await cloud.end() == .exit(0))
                 #expect(try await self.arrived(desk) == 20)
                 #expect(try await desk.count("branch", "select count(*) from sync_data where state = 2") == 20)
             }
@@ -180,8 +180,8 @@ extension WithPrograms {
                     return try desk.start(program, command, log: "watched.log", environment: all)
                 }
                 let hanging = try start(["HANG_AT": "\(point.rawValue):1"])
-                #expect(try socket.next(within: 30) == ["READY=1", "WATCHDOG=1"])
-                for _ in 0..<3 { #expect(try socket.next(within: 30) == ["WATCHDOG=1"]) }
+                #expect(try socket.next() == ["READY=1", "WATCHDOG=1"])
+                for _ in 0..<3 { #expect(try socket.next() == ["WATCHDOG=1"]) }
                 let side = program == .cloud ? "cloud" : "branch"
                 try await desk.database(side) { connection in
                     _ = try await connection.execute(
@@ -193,7 +193,7 @@ extension WithPrograms {
                 #expect(hanging.isRunning)
                 hanging.kill()
                 let again = try start([:])
-                #expect(try socket.next(within: 30) == ["READY=1", "WATCHDOG=1"])
+                #expect(try socket.next() == ["READY=1", "WATCHDOG=1"])
                 try await desk.eventually("what waited is carried") { try await desk.count("cloud", "select count(*) from sync_log") == 1 }
                 #expect(again.stop() == 0)
                 var last: [String]?
@@ -224,7 +224,7 @@ private final class NotifySocket {
     deinit { close(self.descriptor) }
 
     /// The next message, line by line; nil if none comes in time.
-    func next(within seconds: Int32) throws -> [String]? {
+    func next(within seconds: Int32 = 600) throws -> [String]? {
         var request = pollfd(fd: self.descriptor, events: Int16(POLLIN), revents: 0)
         guard poll(&request, 1, seconds * 1_000) == 1 else { return nil }
         var bytes = [UInt8](repeating: 0, count: 1_024)

@@ -44,7 +44,7 @@ extension WithPrograms {
                         try await branch.sell(Array(orders[start..<min(start + 100, orders.count)]))
                     }
                 }
-                try await company.settle(within: 900)
+                try await company.settle(within: 3_600)
                 let comparison = try await company.compare(except: ["order:1"])
                 #expect(comparison.differences == [])
                 #expect(comparison.doubled == [])

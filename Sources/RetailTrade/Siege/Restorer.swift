@@ -131,7 +131,7 @@ struct Restorer: Sendable {
             // The command's connection may be cut as any other. To say it twice does no harm.
             let result = try self.company.cloud.command(["restored"])
             if result.status == 0 { return }
-            guard start.seconds < 120 else { throw TradeError("restored ended with \(result.status): \(result.complaints)") }
+            guard start.seconds < 1_200 else { throw TradeError("restored ended with \(result.status): \(result.complaints)") }
         }
     }
 

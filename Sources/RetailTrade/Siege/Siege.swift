@@ -211,7 +211,7 @@ public struct Siege: Sendable {
                 isCeased.raise()
                 obstacles?.heal()
                 if tally.counts[.cloudRestores] != nil { try await applications.repriceOnceMore() }
-                try await company.settle(within: 900)
+                try await company.settle(within: 3_600)
             }
             for try await _ in group {}
         }

@@ -43,10 +43,10 @@ struct ProgramTarget: SiegeTarget {
         while true {
             try self.daemon.start()
             do {
-                try self.daemon.program?.waitUntilReady()
+                try self.daemon.program?.waitUntilReady(within: 120)
                 return
             } catch {
-                guard start.seconds < 120 else { throw error }
+                guard start.seconds < 1_200 else { throw error }
                 if let program = self.daemon.program, program.ending != nil { self.judge(program) }
                 self.daemon.kill()
                 Thread.sleep(forTimeInterval: 0.2)
@@ -118,7 +118,7 @@ struct DatabaseTarget: SiegeTarget {
         let start = ContinuousClock.now
         while self.server.isRunning {
             do { return try self.server.administer(statements) } catch {
-                guard start.seconds < 60 else { throw error }
+                guard start.seconds < 600 else { throw error }
                 Thread.sleep(forTimeInterval: 0.1)
             }
         }
