@@ -6,6 +6,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Where Debian keeps mariadbd, which is not on the path of an ordinary user.
 export PATH=$PATH:/usr/sbin:/sbin
 
+# So many tests at a time: without it Swift Testing begins all of them at once, and each waits for its turn behind hundreds of others at every step.
+export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH:-$((2 * $(nproc)))}
+
 say() { printf '%s\n' "$*" >&2; }
 
 # Installs Debian packages that are missing. As root, or with sudo.
@@ -66,8 +69,9 @@ start_mariadb() {
         ${mariadb_user:+--user=$mariadb_user} "$@" >"$mariadb_dir/stderr.log" 2>&1 &
     echo $! >"$mariadb_dir/started"
     local i
-    for i in $(seq 1 300); do
+    for i in $(seq 1 3000); do
         mariadb-admin --no-defaults --socket="$mariadb_socket" -u root ping >/dev/null 2>&1 && return 0
+        kill -0 $! 2>/dev/null || break
         sleep 0.1
     done
     say "the private MariaDB did not start:"; tail "$mariadb_dir/stderr.log" "$mariadb_dir/error.log" >&2 || true
