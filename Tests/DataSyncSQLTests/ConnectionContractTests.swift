@@ -143,6 +143,7 @@ struct ConnectionContractTests {
         let connection = try await Self.watcher()
         let id = try await connection.query(Bench.mark("select connection_id()"), [])[0].int(0)
         _ = try await server.execute(Bench.mark("kill \(id)"), [])
+        try await Self.until(server, "select 1 from dual where not exists (select 1 from information_schema.processlist where id = \(id))")
         for _ in 1...2 {
             let error = await #expect(throws: SQLError.self) { try await connection.query(Bench.mark("select 1"), []) }
             #expect(error?.fault == .connection)

@@ -60,6 +60,8 @@ import Testing
         let holder = try await bench.texts("select is_used_lock(concat('datasync.agent.', left('\(name)', 48)))")
         let id = try #require(holder[0][0])
         try await bench.run("kill \(id)")
+        // One that is on its way out may still answer.
+        #expect(try await asking { try await bench.query("select 1 from information_schema.processlist where id = \(id)").isEmpty })
         #expect(await !lease.isHeld())
         let next = try await self.takeSoon(bench.storage)
         await next.release()
