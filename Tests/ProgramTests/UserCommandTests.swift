@@ -14,6 +14,8 @@ extension WithPrograms {
             status: Int, text: String
         ) {
             var request = URLRequest(url: URL(string: "http://127.0.0.1:\(port)/\(path)")!)
+            // A login on a busy machine waits for whatever else there is to do.
+            request.timeoutInterval = 600
             if let body {
                 request.httpMethod = "POST"
                 request.httpBody = Data(body.utf8)
