@@ -133,9 +133,9 @@ public final class Hub<Storage: SyncStorage>: Sendable {
 }
 
 /// Names in `sync_config` that both sides use.
-enum SettingName {
+package enum SettingName {
     /// For how long somebody has worked on this database, and when that was written down (``Age/Noted``).
-    static let age = "age"
+    package static let age = "age"
     /// The epoch of the cloud's log.
     static let logEpoch = "log.epoch"
     /// Per type that has rows which were passed over because nobody here knew the type: the smallest id of them.

@@ -59,7 +59,7 @@ public struct ServerRow: Hashable, Sendable {
     public var hostBefore: String?
     /// How often a machine came back that another had followed, since `takeoverTime`.
     public var takeovers: Int
-    /// Running time of the database, in milliseconds.
+    /// When the first of them did: running time of the database, in milliseconds.
     public var takeoverTime: Int64
 
     /// How often in `takeoverWindow` milliseconds a machine may come back that another had followed, before the two are taken for
@@ -74,7 +74,7 @@ public struct ServerRow: Hashable, Sendable {
         let isBack = host == self.hostBefore
         (self.host, self.hostBefore) = (host, self.host)
         guard isBack, !PlantedBug.isOn(.cloneNotSuspended) else { return false }
-        if age - self.takeoverTime > Self.takeoverWindow { (self.takeovers, self.takeoverTime) = (0, age) }
+        if self.takeovers == 0 || age - self.takeoverTime > Self.takeoverWindow { (self.takeovers, self.takeoverTime) = (0, age) }
         self.takeovers += 1
         return self.takeovers > Self.takeoversMax
     }

@@ -5,7 +5,7 @@ import Synchronization
 /// What outlives a process is aged by it, and what is tried again is due by it: a wall clock that jumps by a year must neither end a
 /// retention, nor bring a try early or hold it back. Each process adds the time for which it runs; of several replicas the one that
 /// counted most is believed.
-struct Age: Sendable {
+package struct Age: Sendable {
     /// What was read or written last, in milliseconds, and when that was, in running time of the process.
     private var base: (value: Int64, at: Duration)?
     /// When this process wrote it down last.
@@ -15,8 +15,8 @@ struct Age: Sendable {
     static let interval: Duration = .seconds(60)
 
     /// What the database holds.
-    struct Noted: Sendable {
-        var age: Int64
+    package struct Noted: Sendable {
+        package var age: Int64
         /// Milliseconds since 1970, by the clock of who wrote it.
         var wall: Int64
 
@@ -25,7 +25,7 @@ struct Age: Sendable {
             self.wall = wall
         }
 
-        init?(_ text: String) {
+        package init?(_ text: String) {
             let parts = text.split(separator: " ").map { Int64($0) }
             guard parts.count == 2, let age = parts[0], let wall = parts[1] else { return nil }
             self.init(age: age, wall: wall)

@@ -197,7 +197,7 @@ public struct HistoryChecker: Sendable {
             if server.isCloud, let session, session != self.sessions[from] {
                 self.violate(.oneSession, "branch \(from) wrote under session \(session), the newest is \(self.sessions[from] ?? 0)")
             }
-        case .opened(let branch, let session, _): self.sessions[branch] = session
+        case .opened(let branch, let session, _, _): self.sessions[branch] = session
         case .tookOver(let branch, let process): self.agents[branch] = process
         case .wroteAsAgent(let branch, let process):
             if let newest = self.agents[branch], newest != process {

@@ -676,7 +676,7 @@ final class SimulatedFleet: @unchecked Sendable {  // on the one thread of the s
         if time > 15_000_000 {
             self.executor.wake(after: 15_000_000) {
                 self.allMachines.forEach { $0.database.disconnect(process) }
-                self.log.append(.gone(process: process.number))
+                if process.isPaused { self.log.append(.gone(process: process.number)) }
             }
         }
         self.executor.wake(after: time) { process.resume() }

@@ -39,12 +39,19 @@ extension SimulatedTransaction {
         let isReplaced = try await self.write([.server(row.id)]) { try await $0.replaceServer(row) }
         if isReplaced {
             let branch = row.id
-            self.note(
-                self.database.server.isCloud
-                    ? .opened(branch: branch, session: row.session, host: row.status == .active ? SimulatedRequest.host : nil)
-                    : .tookOver(branch: branch, process: self.process.number))
+            if self.database.server.isCloud {
+                let host = row.status == .active ? SimulatedRequest.host : nil
+                self.note(.opened(branch: branch, session: row.session, host: host, age: try await self.countedAge()))
+            } else {
+                self.note(.tookOver(branch: branch, process: self.process.number))
+            }
         }
         return isReplaced
+    }
+
+    /// As this transaction sees it, without a statement of its own.
+    private func countedAge() async throws -> Int64 {
+        try await self.look { try await $0.setting(SettingName.age).flatMap { Age.Noted($0) } }?.age ?? 0
     }
 
     public func raiseFence(_ id: ServerID, session: Int64, epoch: Int32, time: Int64) async throws -> Bool {

@@ -97,7 +97,7 @@ public final class SimulatedTransaction: SyncTransaction, @unchecked Sendable { 
         self.viewVersion = self.database.version
     }
 
-    private func look<Result>(_ body: (InMemoryTransaction) async throws -> Result) async throws -> Result {
+    func look<Result>(_ body: (InMemoryTransaction) async throws -> Result) async throws -> Result {
         guard let view = self.view else { throw DataSyncError(.storageUnavailable, operation: "simulation") }
         return try await body(view)
     }

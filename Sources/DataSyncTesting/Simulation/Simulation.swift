@@ -71,7 +71,7 @@ public enum Simulation {
         if var restores = fleet.restoreChecker() {
             // Numbers, places and effects begin anew where a database does, so what counts is what is there in the end.
             if isAtRest { restores.check() }
-            var clones = CloneChecker(isDay: plan.night == 0)
+            var clones = CloneChecker()
             for event in log.events { clones.take(event) }
             for violation in restores.violations + clones.violations { checker.add(violation) }
         } else {

@@ -18,8 +18,9 @@ public enum SimulationEvent: Hashable, Sendable {
     case raised(at: ServerID, entity: EntityID, version: Int64)
     /// A receiver's position moved. `session` is what the request was sent under, at the cloud.
     case moved(at: ServerID, from: ServerID, epoch: Int32, type: BusinessTypeID, number: Int64, to: Int64, session: Int64?)
-    /// A session of a branch was opened at the cloud, by which machine, as that calls itself; nil where the cloud alone ended one.
-    case opened(branch: ServerID, session: Int64, host: String? = nil)
+    /// A session of a branch was opened at the cloud, by which machine, as that calls itself; nil where the cloud alone ended one. `age` is the
+    /// running time that the cloud's database had last counted, in milliseconds.
+    case opened(branch: ServerID, session: Int64, host: String? = nil, age: Int64 = 0)
     /// A branch that was suspended was readmitted by a person.
     case readmitted(branch: ServerID)
     /// A process took over the database of a branch.

@@ -421,6 +421,14 @@ import Testing
 
     // MARK: - Clones
 
+    /// The ten minutes in which turns are counted begin with the first of them, however long the cloud has run.
+    @Test func turnsAreCountedFromTheFirst() {
+        var row = ServerRow(id: 1, name: "b", status: .active)
+        let turns = [0, 1, 7, 8, 9, 15].enumerated().map { row.takesOver($0.isMultiple(of: 2) ? "here" : "there", at: $1 * 60_000) }
+        #expect(turns == [false, false, false, false, false, true])
+        #expect(!row.takesOver("here", at: 28 * 60_000))
+    }
+
     @Test func machinesThatTakeTurnsAsOneBranchAreLockedAsAClone() async throws {
         let company = try await Company(branches: [1, 2])
         let agents = [try company.agent(of: 1, host: "here"), try company.agent(of: 1, host: "there")]

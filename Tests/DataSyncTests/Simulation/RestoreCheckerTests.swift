@@ -183,9 +183,11 @@ import Testing
 }
 
 @Suite struct CloneCheckerTests {
-    private func violated(_ hosts: [String?], isDay: Bool = true) -> Bool {
-        var checker = CloneChecker(isDay: isDay)
-        for (index, host) in hosts.enumerated() { checker.take(.opened(branch: 1, session: Int64(index), host: host)) }
+    private func violated(_ hosts: [String?], minutesApart: Int64 = 1) -> Bool {
+        var checker = CloneChecker()
+        for (index, host) in hosts.enumerated() {
+            checker.take(.opened(branch: 1, session: Int64(index), host: host, age: Int64(index) * minutesApart * 60_000))
+        }
         return checker.violations.map(\.invariant) == [.clones]
     }
 
@@ -194,13 +196,13 @@ import Testing
         #expect(self.violated(["a", "b", "a", "b", "a", "b"]))
         #expect(self.violated(["a", nil, "b", "a", "a", nil, "b", "a", "b"]))
         // Hours apart they may.
-        #expect(!self.violated(["a", "b", "a", "b", "a", "b"], isDay: false))
+        #expect(!self.violated(["a", "b", "a", "b", "a", "b"], minutesApart: 3))
     }
 
     @Test func machinesThatFollowEachOtherAreNot() { #expect(!self.violated(["a", "b", "c", "d", "e", "f", "g"])) }
 
     @Test func whoeverWasReadmittedBeginsAnew() {
-        var checker = CloneChecker(isDay: true)
+        var checker = CloneChecker()
         for _ in 0..<3 {
             for host in ["a", "b", "a", "b", "a"] { checker.take(.opened(branch: 1, session: 1, host: host)) }
             checker.take(.readmitted(branch: 1))
