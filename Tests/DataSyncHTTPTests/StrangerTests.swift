@@ -11,6 +11,33 @@ import Testing
 // Who has proven nothing takes little of the database, and nothing of what is there for the others.
 
 @Suite struct StrangerTests {
+    /// What somebody is answered who has not joined.
+    private func open(as id: Int32, to cloud: NoteCloud, _ client: some TestClientProtocol) async throws -> String {
+        let stranger = try TestBranch(ServerID(rawValue: id), cloud: cloud.key)
+        return try await client.ask("/v1/open", Ask.open.body, token: try await stranger.token("/v1/open", Ask.open.body)).summary
+    }
+
+    /// Has a branch pull while strangers fill what they have of the database, which answers nobody until the branch has got to it.
+    private func pull(
+        _ session: SessionID, of branch: TestBranch, amongStrangersTo cloud: NoteCloud, _ client: some TestClientProtocol
+    ) async throws {
+        let storage = cloud.hub.storage
+        storage.hold()
+        try await withThrowingTaskGroup(of: String.self) { group in
+            for id in 101...108 as ClosedRange<Int32> { group.addTask { try await self.open(as: id, to: cloud, client) } }
+            for _ in 0..<2 { try await storage.waitForArrival() }
+            let body = Ask.pull(session).body
+            let token = try await branch.token("/v1/pull", body, session: session)
+            group.addTask { try await client.ask("/v1/pull", body, token: token).summary }
+            // The third at the database is the branch.
+            try await storage.waitForArrival()
+            storage.release()
+            var summaries: [String] = []
+            for try await summary in group { summaries.append(summary) }
+            #expect(summaries.sorted() == ["200 - signed"] + Array(repeating: "401 unauthorized", count: 8))
+        }
+    }
+
     /// Two strangers are at the database, and the others wait. A branch is looked up all the same, also one that was silent for long.
     @Test(.timeLimit(.minutes(30)), arguments: [Duration.zero, .seconds(600)])
     func strangersDoNotKeepBranchesFromTheDatabase(silence: Duration) async throws {
@@ -19,63 +46,28 @@ import Testing
         limited.environment.runningTime = { time.withLock { $0 } }
         let cloud = limited
         let branch = try await cloud.enrol(7)
-        let storage = cloud.hub.storage
         try await cloud.test { client async throws in
             let session = try await client.open(branch)
             time.withLock { $0 += silence }
-            storage.hold()
-            try await withThrowingTaskGroup(of: String.self) { group in
-                for id in 1...8 as ClosedRange<Int32> {
-                    let stranger = try TestBranch(ServerID(rawValue: 100 + id), cloud: cloud.key)
-                    let token = try await stranger.token("/v1/open", Ask.open.body)
-                    group.addTask { try await client.ask("/v1/open", Ask.open.body, token: token).summary }
-                }
-                for _ in 0..<2 { try await storage.waitForArrival() }
-                let body = Ask.pull(session).body
-                let token = try await branch.token("/v1/pull", body, session: session)
-                group.addTask { try await client.ask("/v1/pull", body, token: token).summary }
-                // The third at the database is the branch.
-                try await storage.waitForArrival()
-                storage.release()
-                var summaries: [String] = []
-                for try await summary in group { summaries.append(summary) }
-                #expect(summaries.sorted() == ["200 - signed"] + Array(repeating: "401 unauthorized", count: 8))
-            }
+            try await self.pull(session, of: branch, amongStrangersTo: cloud, client)
         }
     }
 
     /// A replica that has met nobody yet: the first that comes is a stranger. Perhaps its database was away when somebody came before.
-    @Test(.timeLimit(.minutes(1)), arguments: [false, true]) func aFreshReplicaKnowsItsBranches(wasDatabaseAway: Bool) async throws {
+    @Test(.timeLimit(.minutes(30)), arguments: [false, true]) func aFreshReplicaKnowsItsBranches(wasDatabaseAway: Bool) async throws {
         let cloud = try await makeNoteCloud()
         let branch = try await cloud.enrol(7)
         let storage = cloud.hub.storage
         // Opened at another replica.
         let session = try await cloud.hub.open(Ask.open, from: 7).session
         try await cloud.test { client async throws in
-            func ask(_ id: Int32) async throws -> String {
-                let stranger = try TestBranch(ServerID(rawValue: id), cloud: cloud.key)
-                return try await client.ask("/v1/open", Ask.open.body, token: try await stranger.token("/v1/open", Ask.open.body)).summary
-            }
             if wasDatabaseAway {
                 storage.fail(with: DataSyncError(.storageUnavailable, operation: "test"))
-                #expect(try await ask(99) == "503 unavailable")
+                #expect(try await self.open(as: 99, to: cloud, client) == "503 unavailable")
                 storage.fail(with: nil)
             }
-            #expect(try await ask(100) == "401 unauthorized")
-            storage.hold()
-            try await withThrowingTaskGroup(of: String.self) { group in
-                for id in 101...108 as ClosedRange<Int32> { group.addTask { try await ask(id) } }
-                for _ in 0..<2 { try await storage.waitForArrival() }
-                let body = Ask.pull(session).body
-                let token = try await branch.token("/v1/pull", body, session: session)
-                group.addTask { try await client.ask("/v1/pull", body, token: token).summary }
-                // The third at the database is the branch.
-                try await storage.waitForArrival()
-                storage.release()
-                var summaries: [String] = []
-                for try await summary in group { summaries.append(summary) }
-                #expect(summaries.sorted() == ["200 - signed"] + Array(repeating: "401 unauthorized", count: 8))
-            }
+            #expect(try await self.open(as: 100, to: cloud, client) == "401 unauthorized")
+            try await self.pull(session, of: branch, amongStrangersTo: cloud, client)
         }
     }
 

@@ -209,8 +209,8 @@ import Testing
     }
 
     /// A cloud that says that the branch has another epoch, and knows of nothing that was sent in it.
-    private final class FarTransport: SyncTransport {
-        private let base: FaultyTransport
+    private final class FarTransport: ForwardingTransport {
+        let base: FaultyTransport
         private let epoch: Int32
         private let questions = Mutex(0)
         var asked: Int { self.questions.withLock { $0 } }
@@ -225,11 +225,6 @@ import Testing
             answer.session.epoch = self.epoch
             return answer
         }
-
-        func push(_ request: PushRequest) async throws -> PushAnswer { try await self.base.push(request) }
-        func pull(_ request: PullRequest) async throws -> PullAnswer { try await self.base.pull(request) }
-        func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { try await self.base.acknowledge(request) }
-        func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
 
         func recover(_ request: RecoverRequest) async throws -> RecoverAnswer {
             let asked = self.questions.withLock { questions in

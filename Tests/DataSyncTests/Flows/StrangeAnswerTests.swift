@@ -5,16 +5,11 @@ import Testing
 /// A cloud that answers what it should not. The branch throws, keeps its rows, and does not crash.
 @Suite struct StrangeAnswerTests {
     /// Answers one push itself; the rest goes to the cloud.
-    private struct StrangeTransport: SyncTransport {
+    private struct StrangeTransport: ForwardingTransport {
         let base: FaultyTransport
         let answer: @Sendable (PushRequest) -> PushAnswer
 
-        func open(_ request: OpenRequest) async throws -> OpenAnswer { try await self.base.open(request) }
         func push(_ request: PushRequest) async throws -> PushAnswer { self.answer(request) }
-        func pull(_ request: PullRequest) async throws -> PullAnswer { try await self.base.pull(request) }
-        func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { try await self.base.acknowledge(request) }
-        func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
-        func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
     }
 
     private static let one = Outcome.applied(version: 1)
@@ -48,15 +43,11 @@ import Testing
     }
 
     @Test func recordsOutOfOrderAreNotTakenIn() async throws {
-        struct Pull: SyncTransport {
+        struct Pull: ForwardingTransport {
             let base: FaultyTransport
             let runs: [PullRun]
-            func open(_ request: OpenRequest) async throws -> OpenAnswer { try await self.base.open(request) }
-            func push(_ request: PushRequest) async throws -> PushAnswer { try await self.base.push(request) }
             func pull(_ request: PullRequest) async throws -> PullAnswer { PullAnswer(runs: self.runs) }
             func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { AcknowledgeAnswer() }
-            func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
-            func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
         }
         let company = try await Company(branches: [1])
         try await company.write(Item(id: 9, text: "read before"), .points, at: .cloud)

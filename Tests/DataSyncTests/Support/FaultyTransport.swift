@@ -56,6 +56,20 @@ struct FaultyTransport: SyncTransport {
     }
 }
 
+/// A transport of a test that answers some calls itself, and hands on the others.
+protocol ForwardingTransport: SyncTransport {
+    var base: FaultyTransport { get }
+}
+
+extension ForwardingTransport {
+    func open(_ request: OpenRequest) async throws -> OpenAnswer { try await self.base.open(request) }
+    func push(_ request: PushRequest) async throws -> PushAnswer { try await self.base.push(request) }
+    func pull(_ request: PullRequest) async throws -> PullAnswer { try await self.base.pull(request) }
+    func acknowledge(_ request: AcknowledgeRequest) async throws -> AcknowledgeAnswer { try await self.base.acknowledge(request) }
+    func recover(_ request: RecoverRequest) async throws -> RecoverAnswer { try await self.base.recover(request) }
+    func compare(_ request: CompareRequest) async throws -> CompareAnswer { try await self.base.compare(request) }
+}
+
 /// One branch's link: what a test does in the gaps of an exchange.
 final class FaultyLink: Sendable {
     enum Call: Hashable, Sendable { case open, push, pull, acknowledge, recover, compare }
