@@ -14,9 +14,6 @@ import random
 import re
 import secrets
 import signal
-import socket
-import sqlite3
-import subprocess
 import sys
 import time
 import traceback
@@ -34,6 +31,8 @@ from schemathesis.generation.meta import TestPhase
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 from requests.adapters import HTTPAdapter
 
+from programs import Programs, free_port
+
 warnings.simplefilter("ignore")
 
 PASSWORD = "seven quiet kanarienvogel"
@@ -50,55 +49,12 @@ HASHING = {"login", "setup", "changePassword", "addUser", "setPassword", "logout
 # MARK: - The company
 
 
-class Company:
+class Company(Programs):
     """Both programs with their databases, as processes."""
 
     def __init__(self, work, programs):
-        self.work, self.programs, self.running = work, programs, []
+        super().__init__(work, programs)
         self.http, self.admin, self.local, self.health = (free_port() for _ in range(4))
-
-    def run(self, program, *arguments, where, text=""):
-        result = subprocess.run(
-            [self.programs / program, *map(str, arguments)], cwd=self.work / where, input=text, capture_output=True, text=True, timeout=600)
-        if result.returncode != 0:
-            raise RuntimeError(f"{program} {' '.join(map(str, arguments))} ended with {result.returncode}: {result.stderr}")
-        return result.stdout.strip().splitlines()[-1] if result.stdout.strip() else ""
-
-    def start(self, program, *arguments, where, ready):
-        log = open(self.work / where / "log", "wb")
-        process = subprocess.Popen([self.programs / program, *arguments], cwd=self.work / where, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.running.append((process, self.work / where / "log"))
-        for _ in range(3000):
-            if process.poll() is not None:
-                break
-            try:
-                if requests.get(ready, timeout=5).status_code == 200:
-                    return
-            except requests.RequestException:
-                pass
-            time.sleep(0.1)
-        raise RuntimeError(f"{program} did not start: {(self.work / where / 'log').read_text()[-2000:]}")
-
-    def stop(self):
-        for process, _ in self.running:
-            if process.poll() is None:
-                process.terminate()
-        for process, _ in self.running:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-    def crashed(self):
-        """What ended, or said that it had to stop, though nobody had told it to."""
-        return [log.read_text()[-3000:] for process, log in self.running if process.poll() is not None]
-
-    def database(self, where, statements):
-        connection = sqlite3.connect(self.work / where / "data.sqlite", timeout=30)
-        for statement, values in statements:
-            connection.execute(statement, values)
-        connection.commit()
-        connection.close()
 
     def open(self):
         for name in ["cloud", *(f"branch-{branch}" for branch in (RUNNING, OURS, SUSPENDED, CLONED, SPARE))]:
@@ -138,12 +94,6 @@ class Company:
     def private_key(self, branch):
         folder = self.work / f"branch-{branch}"
         return serialization.load_pem_private_key((folder / "datasync.key").read_bytes(), None)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # MARK: - Tokens of branches

@@ -6,12 +6,11 @@ import itertools
 import json
 import pathlib
 import random
-import socket
-import sqlite3
 import statistics
-import subprocess
 import sys
 import time
+
+from programs import Programs, free_port
 
 PASSWORD = "seven quiet kanarienvogel"
 KINDS = ("known", "unknown", "disabled")
@@ -20,68 +19,29 @@ TRIES_OF_ONE = 4
 DIFFERENCE_MAX_MS = 5
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Cloud:
+class Cloud(Programs):
     """A cloud with people, as a process."""
 
     def __init__(self, work, programs):
-        self.work, self.program = work, programs / "datasync-cloud"
+        super().__init__(work, programs)
         self.http, self.admin = free_port(), free_port()
-        self.process = None
         (work / "datasync-cloud.yaml").write_text(
             f"storage: {{url: 'sqlite:./data.sqlite'}}\nlog: {{format: json}}\nhttp: {{port: {self.http}, trusted_proxies: '127.0.0.1'}}\n"
             f"admin: {{port: {self.admin}}}\n"
             "types:\n  - {id: 1, name: item, priority: 10, route: all, tables: [{table: item, key: [id], columns: [name]}]}\n")
-        self.database("create table item (id bigint not null primary key, name varchar(20) not null)")
-        self.run("init")
-        self.run("user", "add", "ada", "--role", "admin", "--password-stdin", text=PASSWORD + "\n")
+        self.database(".", [("create table item (id bigint not null primary key, name varchar(20) not null)", [])])
+        self.run("datasync-cloud", "init", where=".")
+        self.run("datasync-cloud", "user", "add", "ada", "--role", "admin", "--password-stdin", where=".", text=PASSWORD + "\n")
 
-    def run(self, *arguments, text=""):
-        result = subprocess.run([self.program, *arguments], cwd=self.work, input=text, capture_output=True, text=True, timeout=120)
-        if result.returncode != 0:
-            sys.exit(f"check-logins: datasync-cloud {' '.join(arguments)} ended with {result.returncode}: {result.stderr}")
+    def add(self, names, state):
+        """People with ada's password: hashing another for each would only take time."""
+        copy = (
+            "insert into sync_person (people, name, role, branches, password, state, created, changed) "
+            "select people, ?, role, branches, password, ?, created, changed from sync_person where name = 'ada'")
+        self.database(".", [(copy, [name, state]) for name in names])
 
-    def database(self, statement, values=()):
-        connection = sqlite3.connect(self.work / "data.sqlite", timeout=30)
-        connection.execute(statement, values)
-        connection.commit()
-        columns = [row[1] for row in connection.execute("pragma table_info(sync_person)")]
-        connection.close()
-        return columns
-
-    def add(self, name, state):
-        """Somebody with ada's password: hashing another for each would only take time."""
-        columns = self.database("select 1")
-        values = ["?" if column in ("name", "state") else column for column in columns]
-        arguments = [{"name": name, "state": state}[column] for column in columns if column in ("name", "state")]
-        self.database(f"insert into sync_person ({', '.join(columns)}) select {', '.join(values)} from sync_person where name = 'ada'", arguments)
-
-    def start(self):
-        log = open(self.work / "log", "wb")
-        self.process = subprocess.Popen([self.program, "serve"], cwd=self.work, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        for _ in range(300):
-            if self.process.poll() is not None:
-                break
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=5)
-                connection.request("GET", "/ready")
-                if connection.getresponse().status == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        sys.exit(f"check-logins: the cloud did not start: {(self.work / 'log').read_text()[-2000:]}")
-
-    def stop(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(30)
-
+    def serve(self):
+        self.process = self.start("datasync-cloud", "serve", where=".", ready=f"http://127.0.0.1:{self.http}/ready")
 
     def processor_time(self):
         """Of the process, all its threads, in seconds."""
@@ -102,9 +62,8 @@ def log_in(connection, name, address):
 def measure(cloud, logins, chance):
     names = {kind: [f"{kind[:3]}{index:04d}" for index in range((logins - 1) // TRIES_OF_ONE + 2)] for kind in KINDS}
     for kind, state in (("known", "active"), ("disabled", "disabled")):
-        for name in names[kind]:
-            cloud.add(name, state)
-    cloud.start()
+        cloud.add(names[kind], state)
+    cloud.serve()
     times, worked, answers = {kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}, set()
     for number in range(-1, logins):
         kinds = list(KINDS)
