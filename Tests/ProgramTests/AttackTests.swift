@@ -63,27 +63,22 @@ extension WithPrograms {
             // In full swing.
             try await siege.desk.eventually("the attack has begun") { attack.counts.opened >= shape.addresses }
             let start = ContinuousClock.now
-            var (times, count) = ([Double](), 1)
+            var (worst, count) = (0.0, 1)
             while count < 20 || start.seconds < seconds || (!isEnough(attack.counts) && start.seconds < 600) {
                 let began = ContinuousClock.now
                 count += 1
                 try await self.carry(count, siege)
-                times.append(began.seconds)
+                worst = max(worst, began.seconds)
             }
-            times.sort()
-            let (middle, worst) = (times[times.count / 2], times[times.count - 1])
             let (counts, after) = (attack.counts, siege.cloud.figures.rssMiB)
             print(
                 """
-                attack: \(name): \(count) records arrived in \(String(format: "%.1f", start.seconds)) s, \
-                the middle one in \(String(format: "%.2f", middle)) s and the slowest in \(String(format: "%.2f", worst)) s; \
+                attack: \(name): \(count) records arrived in \(String(format: "%.1f", start.seconds)) s, the slowest in \(String(format: "%.2f", worst)) s; \
                 \(counts.opened) connections made, \(counts.peak) at a time, \(counts.closed) closed by the cloud, \
                 answers \(counts.answers.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }); \
                 peak memory of the cloud \(Int(before)) MiB before, \(Int(after)) MiB after
                 """)
-            // Attackers need the processors too, on a slow machine for longer: but nobody is shut out.
-            #expect(middle < 10)
-            #expect(worst < 60)
+            #expect(worst < 10)
             #expect(after - before < mebibytes)
             #expect(siege.cloud.isRunning && siege.agent.isRunning)
             // Nothing of it counted against a record.

@@ -50,7 +50,7 @@ extension WithPrograms {
                 var agent = try desk.start(.local, "run")
                 defer { agent.stop() }
                 try agent.waitUntilReady()
-                var (seconds, late): ([Double], [Double]) = ([], [])
+                var seconds: [Double] = []
                 for life in 1...5 {
                     try await self.sell(50, from: 100 * life, at: desk)
                     let killed = ContinuousClock.now
@@ -63,15 +63,11 @@ extension WithPrograms {
                         try await self.sell(1, from: 100 * life + 99, at: desk)
                         cloud = try desk.start(.cloud, "serve")
                     }
-                    try (program == .local ? agent : cloud).waitUntilReady()
-                    let ready = killed.seconds
                     try await desk.eventually("the record after the kill arrives") { try await self.arrived(desk) == 51 * life }
                     seconds.append(killed.seconds)
-                    // How long a start takes is the machine's, and who does not find the cloud comes back the later the longer it was away.
-                    late.append(killed.seconds - 3 * ready)
                 }
                 print("back after SIGKILL: \(program.rawValue), seconds to the next record's arrival: \(seconds.map { String(format: "%.2f", $0) })")
-                #expect(late.sorted()[2] < 5)
+                #expect(seconds.sorted()[2] < 5)
             }
         }
 
